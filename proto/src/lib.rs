@@ -1,0 +1,52 @@
+//! The contracts of the services, generated from the files in `proto/`.
+//!
+//! Beside the messages, clients and servers, each package has two constants:
+//! `METHODS`, and `IDEMPOTENT_METHODS`, which repeats what the .proto declares
+//! with `option idempotency_level`. A client's retry configuration starts from
+//! the second, so that the promise stands in one place: beside the method.
+
+/// Knows who may order.
+#[allow(missing_docs, unreachable_pub, clippy::all)] // generated
+pub mod user {
+    tonic::include_proto!("user");
+    include!(concat!(env!("OUT_DIR"), "/user.methods.rs"));
+}
+
+/// Takes orders.
+#[allow(missing_docs, unreachable_pub, clippy::all)] // generated
+pub mod order {
+    tonic::include_proto!("order");
+    include!(concat!(env!("OUT_DIR"), "/order.methods.rs"));
+}
+
+/// Injects faults, for demonstrations and tests.
+pub mod chaos {
+    /// The first version of the contract.
+    #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
+    pub mod v1 {
+        tonic::include_proto!("chaos.v1");
+        include!(concat!(env!("OUT_DIR"), "/chaos.v1.methods.rs"));
+    }
+}
+
+/// The compiled descriptors of all packages, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idempotency_comes_from_the_proto_files() {
+        assert_eq!(
+            user::IDEMPOTENT_METHODS,
+            ["user.UserService/GetUser", "user.UserService/ValidateUser"]
+        );
+        assert_eq!(order::METHODS, ["order.OrderService/CreateOrder"]);
+        assert!(order::IDEMPOTENT_METHODS.is_empty());
+        assert_eq!(
+            chaos::v1::IDEMPOTENT_METHODS,
+            ["chaos.v1.Chaos/Get", "chaos.v1.Chaos/Set"]
+        );
+    }
+}
