@@ -1,1 +1,30 @@
-//! Placeholder.
+//! What both services share: everything about being a service, and nothing
+//! about users or orders.
+//!
+//! A service's own crate says which settings it has and which gRPC services it
+//! serves; the rest of a well-behaved program comes from here:
+//!
+//! | module | what for |
+//! | --- | --- |
+//! | [`program`] | a whole `main`: settings, logs, signals, exit codes, `healthcheck` |
+//! | [`settings`] | what each variable may hold, and one clear line when it does not |
+//! | [`Server`] | the gRPC and metrics ports, health, reflection, graceful shutdown |
+//! | `metrics` | the recorder, and one row per call that is served |
+//! | [`deadline`] | the caller's deadline, kept and handed to the handlers |
+//! | [`log`] | the log format, and identifiers that are safe to log |
+//! | [`code`] | gRPC codes by their names |
+
+mod error;
+
+pub mod code;
+pub mod deadline;
+pub mod log;
+mod metrics;
+pub mod program;
+mod server;
+pub mod settings;
+
+pub use error::StartError;
+pub use program::Program;
+pub use server::{Running, Server};
+pub use settings::{ServeSettings, SettingError};

@@ -1,0 +1,129 @@
+//! The log: its format, and identifiers that are safe to write into it.
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal as _},
+};
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+/// How to log.
+#[derive(Debug, Clone, Args)]
+pub struct LogSettings {
+    /// What to log: a level, or levels by module, such as
+    /// `info,user_service=debug`.
+    #[arg(
+        long = "log",
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        value_parser = filter
+    )]
+    pub filter: String,
+
+    /// How to write it: `text` for people, `json` for machines.
+    #[arg(
+        long = "log-format",
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        value_parser = format
+    )]
+    pub format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Starts logging to standard output, for the whole process.
+///
+/// A process that logs already (a test, or a program that runs a service inside
+/// itself) keeps its log.
+pub fn init(settings: &LogSettings) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&settings.filter))
+        .with_ansi(io::stdout().is_terminal());
+    let _already_logging = match settings.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| {
+            "a level (error, warn, info, debug, trace, off), or module=level, \
+                      separated by commas"
+                .to_owned()
+        })
+}
+
+fn format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json"),
+    }
+}
+
+/// An identifier that came from outside, made safe to log and to repeat in a
+/// message: at most 64 characters, with control characters escaped.
+///
+/// ```
+/// # use service_kit::log::Id;
+/// assert_eq!(Id("user-123").to_string(), "user-123");
+/// assert_eq!(Id("two\nlines").to_string(), "two\\nlines");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Id<'a>(pub &'a str);
+
+const ID_CHARS_MAX: usize = 64;
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = self.0.chars();
+        for c in chars.by_ref().take(ID_CHARS_MAX) {
+            match c {
+                // `escape_debug` also escapes these, to no use here.
+                '\'' | '"' => f.write_char(c)?,
+                _ => c.escape_debug().try_for_each(|c| f.write_char(c))?,
+            }
+        }
+        if chars.next().is_some() {
+            f.write_char('…')
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_id_is_short_and_stays_on_its_line() {
+        let hostile = format!("{}\n\u{1b}[31m", "x".repeat(1_000_000));
+        assert_eq!(Id(&hostile).to_string().chars().count(), ID_CHARS_MAX + 1);
+        assert_eq!(
+            Id("a\r\n\u{1b}[0m\u{202e}").to_string(),
+            "a\\r\\n\\u{1b}[0m\\u{202e}"
+        );
+        assert_eq!(Id("Иван's \"id\"").to_string(), "Иван's \"id\"");
+    }
+
+    #[test]
+    fn a_filter_that_does_not_parse_is_refused() {
+        assert!(filter("info,user_service=debug").is_ok());
+        assert!(filter("user_service=loud").is_err());
+        assert_eq!(format("xml"), Err("text or json"));
+    }
+}

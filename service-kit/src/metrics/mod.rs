@@ -1,0 +1,177 @@
+//! The recorder of the process, and what every service measures.
+//!
+//! There is one recorder per process, whichever service asks first; two
+//! services in one process share it, and each `/metrics` shows both. Metrics
+//! are registered when a service starts, at zero, and their handles are held:
+//! looking one up per call costs twenty times as much as counting.
+//!
+//! This file holds all metric names of this crate.
+
+mod calls;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use metrics::{Unit, describe_counter, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use tokio_metrics::RuntimeMetricsReporterBuilder;
+
+pub(crate) use calls::CallMetricsLayer;
+
+use crate::StartError;
+
+/// Calls that reached the server.
+const CALL_STARTED: &str = "grpc_server_call_started_total";
+/// How long calls took, to the last byte of the answer.
+const CALL_DURATION: &str = "grpc_server_call_duration_seconds";
+
+/// Upper bounds of all histograms of time, in seconds: fine where a healthy
+/// call ends, and one at every default that a call can run into.
+const SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
+    1.0, 2.5, 5.0,
+];
+/// Upper bounds of histograms that count the retries of a call.
+const RETRIES: [f64; 5] = [1.0, 2.0, 3.0, 4.0, 5.0];
+/// At most one retry of a call is transparent.
+const TRANSPARENT_RETRIES: [f64; 1] = [1.0];
+
+/// Something to do before each scrape: bring a gauge up to date.
+pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
+
+/// The recorder of this process, as it is scraped.
+pub(crate) struct Registry {
+    prometheus: PrometheusHandle,
+    process: Collector,
+    hooks: Mutex<Vec<Weak<dyn Fn() + Send + Sync>>>,
+}
+
+impl Registry {
+    /// The one of this process, made by whoever asks first.
+    pub(crate) fn of_process() -> Result<&'static Self, StartError> {
+        static REGISTRY: OnceLock<Option<Registry>> = OnceLock::new();
+        REGISTRY
+            .get_or_init(Self::install)
+            .as_ref()
+            .ok_or(StartError::Recorder)
+    }
+
+    fn install() -> Option<Self> {
+        let recorder = builder().build_recorder();
+        let prometheus = recorder.handle();
+        metrics::set_global_recorder(recorder).ok()?;
+
+        describe_counter!(CALL_STARTED, Unit::Count, "Calls that reached the server");
+        describe_histogram!(
+            CALL_DURATION,
+            Unit::Seconds,
+            "Time from a call's arrival to the last byte of its answer"
+        );
+        let process = Collector::default();
+        process.describe();
+        Some(Self {
+            prometheus,
+            process,
+            hooks: Mutex::default(),
+        })
+    }
+
+    /// Calls `hook` before each scrape, for as long as it lives.
+    pub(crate) fn on_scrape(&self, hook: &Hook) {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.retain(|hook| hook.strong_count() > 0);
+        hooks.push(Arc::downgrade(hook));
+    }
+
+    /// Everything there is to see now, in Prometheus' text format.
+    pub(crate) fn render(&self) -> String {
+        let hooks: Vec<Hook> = {
+            let hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+            hooks.iter().filter_map(Weak::upgrade).collect()
+        };
+        hooks.iter().for_each(|hook| hook());
+        self.process.collect();
+        self.prometheus.render()
+    }
+
+    /// Folds recorded samples into their histograms. Without it they pile up
+    /// for as long as nobody scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.prometheus.run_upkeep();
+    }
+}
+
+/// Without `idle_timeout`, which would orphan the handles that are held.
+fn builder() -> PrometheusBuilder {
+    let time = Matcher::Suffix("_seconds".to_owned());
+    let retries = Matcher::Full("grpc_client_call_retries".to_owned());
+    let transparent = Matcher::Full("grpc_client_call_transparent_retries".to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(time, &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(retries, &RETRIES))
+        .and_then(|builder| builder.set_buckets_for_metric(transparent, &TRANSPARENT_RETRIES))
+        .expect("no list of buckets is empty")
+}
+
+/// Measures the runtime that this is called in, once per scrape, for as long as
+/// the hook lives.
+pub(crate) fn observe_runtime() -> Option<Hook> {
+    let registry = Registry::of_process().ok()?;
+    let reporter = Mutex::new(RuntimeMetricsReporterBuilder::default().describe().build());
+    let hook: Hook = Arc::new(move || {
+        reporter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .run_once();
+    });
+    hook();
+    registry.on_scrape(&hook);
+    Some(hook)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_of_time_has_buckets_and_one_of_retries_has_its_own() {
+        let recorder = builder().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!("anything_seconds").record(0.004);
+            metrics::histogram!("grpc_client_call_retries").record(2.0);
+            metrics::histogram!("grpc_client_call_transparent_retries").record(1.0);
+        });
+        let text = recorder.handle().render();
+
+        assert!(
+            text.contains("anything_seconds_bucket{le=\"0.0025\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("anything_seconds_bucket{le=\"0.005\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("grpc_client_call_retries_bucket{le=\"5\"} 1\n"),
+            "{text}"
+        );
+        assert_eq!(
+            text.matches("transparent_retries_bucket").count(),
+            2,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_hook_runs_at_each_scrape_until_it_is_dropped() {
+        let registry = Registry::of_process().unwrap();
+        let gauge = metrics::gauge!("kit_test_gauge");
+        let hook: Hook = Arc::new(move || gauge.increment(1.0));
+        registry.on_scrape(&hook);
+
+        assert!(registry.render().contains("kit_test_gauge 1\n"));
+        assert!(registry.render().contains("kit_test_gauge 2\n"));
+        drop(hook);
+        assert!(registry.render().contains("kit_test_gauge 2\n"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The two ports of a service: gRPC on one, metrics on the other.
+//!
+//! [`Server::open`] takes the metrics port first, so that a service which
+//! cannot be watched does not serve; [`Server::serve`] takes the gRPC port last,
+//! when there is something behind it. Beside the services that it is given, a
+//! server has health (`grpc.health.v1`) and reflection (v1, and v1alpha, which
+//! most clients still speak).
+//!
+//! ```text
+//! accept        a bounded number of connections
+//! call metrics  every call counts, whatever happens inside
+//! deadline      the caller's own, as DEADLINE_EXCEEDED
+//! routes        health, reflection, services
+//! ```
+
+mod connections;
+mod reflection;
+mod running;
+mod scrape;
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use futures_util::Stream;
+use http::Request;
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{
+    body::Body,
+    server::NamedService,
+    service::{Routes, RoutesBuilder},
+};
+use tonic_health::ServingStatus;
+
+pub use running::Running;
+
+use crate::{
+    ServeSettings, StartError,
+    deadline::DeadlineLayer,
+    metrics::{CallMetricsLayer, Hook, Registry},
+};
+use connections::{Connection, Connections};
+use scrape::MetricsServer;
+
+/// Calls that one connection may have in flight; more wait at the client.
+/// hyper's default of 200 is what one client at 200 calls/s has in flight when
+/// its calls take a second, which is when it matters.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// How long a client may stay silent before it is asked whether it is there.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it has to answer that.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that has its metrics port, and not yet its gRPC port.
+pub struct Server {
+    settings: ServeSettings,
+    registry: &'static Registry,
+    metrics: MetricsServer,
+    routes: RoutesBuilder,
+    services: Vec<&'static str>,
+    methods: Vec<&'static str>,
+    hooks: Vec<Hook>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Installs the metrics recorder and serves `/metrics`.
+    ///
+    /// Metrics that are registered before this go nowhere.
+    ///
+    /// # Errors
+    /// [`StartError`]: the settings contradict each other, or the port cannot
+    /// be opened.
+    pub async fn open(settings: &ServeSettings) -> Result<Self, StartError> {
+        settings.validate()?;
+        let registry = Registry::of_process()?;
+        let metrics = MetricsServer::open(settings.metrics(), registry).await?;
+        Ok(Self {
+            settings: settings.clone(),
+            registry,
+            metrics,
+            routes: RoutesBuilder::default(),
+            services: Vec::new(),
+            methods: Vec::new(),
+            hooks: Vec::new(),
+        })
+    }
+
+    /// Adds a gRPC service, with its methods (`package.Service/Method`).
+    #[must_use]
+    pub fn service<S>(mut self, service: S, methods: &'static [&'static str]) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes.add_service(service);
+        self.services.push(S::NAME);
+        self.methods.extend(methods);
+        self
+    }
+
+    /// Calls `hook` before each scrape, for as long as the server runs.
+    #[must_use]
+    pub fn on_scrape(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        let hook: Hook = Arc::new(hook);
+        self.registry.on_scrape(&hook);
+        self.hooks.push(hook);
+        self
+    }
+
+    /// Opens the gRPC port and serves. `descriptors` is an encoded
+    /// `FileDescriptorSet`; reflection shows of it what is served here.
+    ///
+    /// # Errors
+    /// [`StartError`]: the port cannot be opened, or the descriptors do not
+    /// parse.
+    pub async fn serve(mut self, descriptors: &[u8]) -> Result<Running, StartError> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in &self.services {
+            health
+                .set_service_status(service, ServingStatus::Serving)
+                .await;
+        }
+        let (v1, v1alpha) = reflection::services(descriptors, &self.services)?;
+        self.routes
+            .add_service(health_service)
+            .add_service(v1)
+            .add_service(v1alpha);
+
+        let address = self.settings.grpc();
+        let listen = |error| StartError::listen("PORT", address, error);
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+
+        let (cut, cut_seen) = watch::channel(());
+        let (drain, drain_seen) = watch::channel(());
+        let connections = Connections::new(cut_seen);
+        let server = serve(
+            self.routes.routes().prepare(),
+            CallMetricsLayer::new(self.methods),
+            connections.clone().incoming(listener),
+            drain_seen,
+        );
+
+        Ok(Running::start(running::Parts {
+            address,
+            connections,
+            services: self.services,
+            health,
+            drain,
+            cut,
+            grpc: tokio::spawn(server),
+            metrics: self.metrics,
+            hooks: self.hooks,
+        }))
+    }
+}
+
+/// Serves until `drain` changes (or its sender is gone), and then until the
+/// last connection has closed.
+async fn serve(
+    routes: Routes,
+    measure: CallMetricsLayer,
+    incoming: impl Stream<Item = io::Result<Connection>>,
+    mut drain: watch::Receiver<()>,
+) {
+    let served = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .layer(measure)
+        .layer(DeadlineLayer)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, async move {
+            let _ = drain.changed().await;
+        })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server failed");
+    }
+}

@@ -1,0 +1,224 @@
+//! What each setting may hold.
+//!
+//! A setting is an environment variable (or the flag of the same name), with a
+//! default and a parser that says what is allowed. A value that does not parse
+//! stops the start: a service that runs with a guess in place of a setting is
+//! worse than one that does not run.
+//!
+//! `command.rs` is where clap's part ends and ours begins.
+
+pub(crate) mod command;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::Args;
+
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ServeSettings {
+    /// Address to listen on; 0.0.0.0 in a container.
+    #[arg(long, env = "HOST", default_value_t = Self::default().host, value_parser = address)]
+    pub host: IpAddr,
+
+    /// Port for gRPC; 0 takes any free one.
+    #[arg(long, env = "PORT", default_value_t = 0, value_parser = port)]
+    pub port: u16,
+
+    /// Port for /metrics, and nothing else; 0 takes any free one.
+    #[arg(long, env = "METRICS_PORT", default_value_t = 0, value_parser = port)]
+    pub metrics_port: u16,
+}
+
+impl Default for ServeSettings {
+    /// Any free ports on the loopback address: what a test wants. A program's
+    /// own ports are [`Program::PORTS`](crate::Program::PORTS).
+    fn default() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            metrics_port: 0,
+        }
+    }
+}
+
+impl ServeSettings {
+    /// Refuses one port for two purposes.
+    pub(crate) fn validate(&self) -> Result<(), SettingError> {
+        if self.port != 0 && self.port == self.metrics_port {
+            return Err(SettingError::new(
+                "METRICS_PORT",
+                self.metrics_port,
+                "a port other than PORT",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.metrics_port)
+    }
+}
+
+/// A setting that cannot be used: which one, what it holds, what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}={}: allowed is {allowed}", Shown(value))]
+pub struct SettingError {
+    variable: String,
+    value: String,
+    allowed: String,
+}
+
+impl SettingError {
+    /// `value` of the environment variable `variable` is not `allowed`.
+    pub fn new(
+        variable: impl Into<String>,
+        value: impl fmt::Display,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            variable: variable.into(),
+            value: value.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+}
+
+/// A value as it can stand in one line: escaped, and not too long.
+struct Shown<'a>(&'a str);
+
+const SHOWN_CHARS_MAX: usize = 120;
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.0.chars().take(SHOWN_CHARS_MAX).collect();
+        let rest = if start.len() < self.0.len() {
+            "…"
+        } else {
+            ""
+        };
+        write!(f, "{start:?}{rest}")
+    }
+}
+
+/// Parses a duration, which needs its unit: `250ms`.
+///
+/// # Errors
+/// What is allowed.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    let allowed = "a time with its unit, such as 250ms, 2s or 1m";
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(allowed); // humantime takes a bare 0
+    }
+    humantime::parse_duration(text).map_err(|_| allowed)
+}
+
+/// A duration as [`duration`] reads it.
+#[must_use]
+pub fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// Parses `on` or `off`.
+///
+/// # Errors
+/// What is allowed.
+pub fn on_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off"),
+    }
+}
+
+/// A parser for numbers of that range.
+pub fn number<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync + 'static,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "a number from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    number(0..=u16::MAX)(text)
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_needs_its_unit_and_is_shown_as_it_is_read() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in [
+            "",
+            "250",
+            "0",
+            "1.5",
+            "-1s",
+            "1 parsec",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+        for text in ["250ms", "1s", "1m 30s", "1s 500ms", "0s"] {
+            assert_eq!(shown(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused_with_the_range() {
+        assert_eq!(number(1..=5)("5"), Ok(5));
+        assert_eq!(number(1..=5)("6"), Err("a number from 1 to 5".to_owned()));
+        assert_eq!(number(0.0..=1.0)("0.25"), Ok(0.25));
+        assert!(number(0.0..=1.0)("NaN").is_err());
+        assert!(port("65536").is_err());
+    }
+
+    #[test]
+    fn a_refusal_is_one_short_line_whatever_the_value_holds() {
+        let error = SettingError::new("CHAOS", format!("a\nb{}", "x".repeat(9999)), "less");
+        let line = error.to_string();
+        assert!(line.starts_with(r#"CHAOS="a\nbxxx"#), "{line}");
+        assert!(line.ends_with("…: allowed is less"), "{line}");
+        assert!(line.len() < 200);
+    }
+
+    #[test]
+    fn one_port_cannot_serve_two_purposes() {
+        let both = ServeSettings {
+            port: 9000,
+            metrics_port: 9000,
+            ..ServeSettings::default()
+        };
+        assert_eq!(
+            both.validate().unwrap_err().to_string(),
+            r#"METRICS_PORT="9000": allowed is a port other than PORT"#
+        );
+        assert!(ServeSettings::default().validate().is_ok());
+    }
+}
