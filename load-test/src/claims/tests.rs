@@ -1,0 +1,266 @@
+//! Made-up recordings that keep the promises, and ones that break a single one.
+
+use super::*;
+use crate::{made_up::Script, recording::Outcome::*};
+
+const TERMS: Terms = Terms {
+    deadline: Duration::from_secs(1),
+    budget_capacity: 20,
+};
+
+/// Judges, and gives the claim that is meant.
+fn claim(recording: &Recording, when: &str, what: &str) -> Claim {
+    let claims = judge(recording, &TERMS);
+    let found = claims
+        .iter()
+        .find(|claim| claim.when == when && claim.what == what);
+    found
+        .unwrap_or_else(|| panic!("no {what:?} for {when:?} in {claims:#?}"))
+        .clone()
+}
+
+fn verdict(recording: &Recording, when: &str, what: &str) -> Verdict {
+    claim(recording, when, what).verdict
+}
+
+/// Every phase as it should be.
+fn good() -> Script {
+    errors(Script::new(), 6, 42)
+        .phase(Kind::Hang, 8, |index| match index {
+            0..=160 => (Failed, 1_002),
+            _ => (Refused, 1),
+        })
+        .attempts_per_call(0.2)
+        .retries(20.0)
+        .breaker(800, 8_000, BreakerState::Open)
+        .phase(Kind::Recovery, 6, |index| match index {
+            0..=200 => (Refused, 1),
+            _ => (Created, 3),
+        })
+        .breaker(0, 1_000, BreakerState::Open)
+        .breaker(1_000, 1_150, BreakerState::HalfOpen)
+}
+
+/// The two phases with errors, with this many failures in 2,400 and 1,200 calls.
+fn errors(script: Script, at_10: u64, at_30: u64) -> Script {
+    let failures = |wanted: u64| {
+        move |index: u64| match index {
+            _ if index < wanted => (Failed, 90),
+            _ => (Created, 4),
+        }
+    };
+    script
+        .phase(Kind::Errors(10), 12, failures(at_10))
+        .attempts_per_call(1.11)
+        .phase(Kind::Errors(30), 6, failures(at_30))
+        .attempts_per_call(1.38)
+}
+
+#[test]
+fn a_run_as_promised_passes_every_claim() {
+    let claims = judge(&good().recording(), &TERMS);
+    assert_eq!(claims.len(), 9);
+    for claim in claims {
+        assert_eq!(claim.verdict, Verdict::Passed, "{claim:?}");
+    }
+}
+
+#[test]
+fn success_at_errors_is_judged_at_the_figure_itself() {
+    // 9 of 2,400 are 99.625 %, 10 are 99.583 %.
+    let enough = errors(Script::new(), 9, 50).recording();
+    assert_eq!(verdict(&enough, "10 % errors", "success"), Verdict::Passed);
+    assert_eq!(verdict(&enough, "30 % errors", "success"), Verdict::Passed);
+    let too_few = errors(Script::new(), 10, 51).recording();
+    let missed = claim(&too_few, "10 % errors", "success");
+    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "99.58 %"));
+    assert_eq!(verdict(&too_few, "30 % errors", "success"), Verdict::Missed);
+}
+
+#[test]
+fn too_many_attempts_are_a_miss() {
+    let storm = Script::new()
+        .phase(Kind::Errors(30), 12, |_| (Created, 4))
+        .attempts_per_call(1.46)
+        .recording();
+    let missed = claim(&storm, "30 % errors", "attempts per call");
+    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "1.460"));
+}
+
+#[test]
+fn a_share_of_few_calls_is_not_judged() {
+    let short = Script::new()
+        .phase(Kind::Errors(10), 2, |_| (Created, 4))
+        .recording();
+    let claim = claim(&short, "10 % errors", "success");
+    assert_eq!(claim.verdict, Verdict::NotMeasured);
+    assert_eq!(claim.measured, "400 calls are too few to judge");
+}
+
+#[test]
+fn one_late_answer_in_any_phase_is_a_miss() {
+    let run = |latency| {
+        Script::new()
+            .phase(Kind::Slow, 4, move |index| match index {
+                77 => (Failed, latency),
+                _ => (Created, 100),
+            })
+            .recording()
+    };
+    assert_eq!(verdict(&run(1_050), "every phase", "slowest answer"), Verdict::Passed);
+    let missed = claim(&run(1_051), "every phase", "slowest answer");
+    assert_eq!(missed.verdict, Verdict::Missed);
+    assert_eq!(missed.measured, "1.05 s (1 late)");
+}
+
+#[test]
+fn a_call_that_was_given_up_is_a_late_answer() {
+    let run = Script::new()
+        .phase(Kind::Hang, 4, |_| (NoAnswer, 3_000))
+        .recording();
+    assert_eq!(verdict(&run, "every phase", "slowest answer"), Verdict::Missed);
+}
+
+#[test]
+fn an_answer_that_is_late_because_the_generator_was_is_not_judged() {
+    let mut run = Script::new()
+        .phase(Kind::Steady, 4, |_| (Created, 4))
+        .recording();
+    run.calls[9].late = Duration::from_millis(1_400);
+    run.calls[9].latency = Duration::from_millis(1_404);
+    let claim = claim(&run, "every phase", "slowest answer");
+    assert_eq!(claim.verdict, Verdict::NotMeasured);
+    assert!(claim.measured.contains("the generator was the bottleneck"));
+
+    // One that would have been late anyway is still a miss.
+    run.calls[10].latency = Duration::from_millis(1_404);
+    assert_eq!(verdict(&run, "every phase", "slowest answer"), Verdict::Missed);
+}
+
+#[test]
+fn a_breaker_that_opens_late_or_never_is_a_miss() {
+    let hang = || Script::new().phase(Kind::Hang, 8, |_| (Failed, 1_000));
+    let late = hang().breaker(1_200, 8_000, BreakerState::Open).recording();
+    let missed = claim(&late, "hang", "breaker open after");
+    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "1.2 s"));
+
+    let never = hang().recording();
+    let missed = claim(&never, "hang", "breaker open after");
+    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "not within 8 s"));
+}
+
+#[test]
+fn a_breaker_that_closes_only_to_open_again_has_not_closed() {
+    let run = |reopened_until| {
+        Script::new()
+            .phase(Kind::Hang, 4, |_| (Refused, 1))
+            .breaker(500, 4_000, BreakerState::Open)
+            .phase(Kind::Recovery, 6, |_| (Created, 2))
+            .breaker(0, 500, BreakerState::Open)
+            .breaker(900, reopened_until, BreakerState::Open)
+            .recording()
+    };
+    let passed = claim(&run(1_800), "end of hang", "breaker closed after");
+    assert_eq!((passed.verdict, passed.measured.as_str()), (Verdict::Passed, "1.8 s"));
+    let missed = claim(&run(2_800), "end of hang", "breaker closed after");
+    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "2.8 s"));
+    assert_eq!(
+        verdict(&run(6_500), "end of hang", "breaker closed after"),
+        Verdict::Missed
+    );
+}
+
+#[test]
+fn a_retry_storm_in_an_outage_is_a_miss() {
+    let run = |retries| {
+        Script::new()
+            .phase(Kind::Steady, 2, |_| (Created, 2))
+            .phase(Kind::Down, 8, |_| (Failed, 2))
+            .retries(retries)
+            .recording()
+    };
+    assert_eq!(verdict(&run(25.0), "outage", "retries in all"), Verdict::Passed);
+    let missed = claim(&run(26.0), "outage", "retries in all");
+    assert_eq!(missed.verdict, Verdict::Missed);
+    assert_eq!(missed.measured, "26 in 8 s of down");
+}
+
+#[test]
+fn recovery_is_judged_from_two_seconds_on_and_by_the_worst_fault() {
+    let run = |failing_until| {
+        let failing = move |index: u64| match index {
+            _ if index < failing_until => (Refused, 1),
+            _ => (Created, 2),
+        };
+        Script::new()
+            .phase(Kind::Brownout, 4, |_| (Failed, 100))
+            .phase(Kind::Recovery, 5, |_| (Created, 2))
+            .phase(Kind::Down, 4, |_| (Refused, 1))
+            .phase(Kind::Recovery, 5, failing)
+            .recording()
+    };
+    let when = "from 2 s after a fault";
+    // 200 calls a second: the first 400 do not count, and 6 of the 600 after them may fail.
+    assert_eq!(verdict(&run(406), when, "success"), Verdict::Passed);
+    let missed = claim(&run(407), when, "success");
+    assert_eq!(missed.verdict, Verdict::Missed);
+    assert_eq!(missed.measured, "98.83 % after down");
+}
+
+#[test]
+fn without_the_services_own_figures_the_claims_that_need_them_are_not_measured() {
+    let mut run = good().recording();
+    run.samples = Err("no --metrics given".to_owned());
+    let claims = judge(&run, &TERMS);
+    let not_measured: Vec<_> = claims
+        .iter()
+        .filter(|claim| claim.verdict == Verdict::NotMeasured)
+        .map(|claim| (claim.when.as_str(), claim.measured.as_str()))
+        .collect();
+    assert_eq!(
+        not_measured,
+        [
+            ("10 % errors", "no --metrics given"),
+            ("30 % errors", "no --metrics given"),
+            ("hang", "no --metrics given"),
+            ("end of hang", "no --metrics given"),
+            ("outage", "no --metrics given"),
+        ]
+    );
+    assert!(claims.iter().all(|claim| claim.verdict != Verdict::Missed));
+}
+
+#[test]
+fn what_was_not_reached_is_not_measured() {
+    let mut run = good().recording();
+    run.ending = Ending::Interrupted;
+    run.spans.truncate(1);
+    run.spans[0].complete = false;
+    run.calls.truncate(1_000);
+    let claims = judge(&run, &TERMS);
+    assert_eq!(claims.len(), 9, "the plan decides what is listed");
+    let reached: Vec<_> = claims
+        .iter()
+        .filter(|claim| claim.verdict != Verdict::NotMeasured)
+        .map(|claim| (claim.when.as_str(), claim.what))
+        .collect();
+    assert_eq!(
+        reached,
+        [
+            ("10 % errors", "success"),
+            ("10 % errors", "attempts per call"),
+            ("every phase", "slowest answer"),
+        ]
+    );
+    assert_eq!(claims[2].measured, "not reached: interrupted");
+}
+
+#[test]
+fn a_run_without_faults_claims_only_what_it_can_show() {
+    let run = Script::new()
+        .phase(Kind::Steady, 8, |_| (Created, 2))
+        .recording();
+    let claims = judge(&run, &TERMS);
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].what, "slowest answer");
+}

@@ -1,0 +1,318 @@
+//! What goes wrong, and when: the faults of a run, one after the other, as data.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// Longest run that is accepted; it bounds every buffer that grows with time.
+const RUN_MAX: Duration = Duration::from_secs(3600);
+/// Shorter than this, a phase says nothing.
+const PHASE_MIN: Duration = Duration::from_secs(1);
+
+/// One stretch of the run, in which the user service behaves in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// What the user service does.
+    pub kind: Kind,
+    /// For how long.
+    pub length: Duration,
+}
+
+/// What the user service does during a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing is wrong.
+    Steady,
+    /// Nothing is wrong any more: what a fault before it has left behind.
+    Recovery,
+    /// Every answer takes 50 to 150 ms.
+    Slow,
+    /// This many answers of a hundred are UNAVAILABLE.
+    Errors(u8),
+    /// Room for 80 calls a second and a queue in front of it.
+    Brownout,
+    /// Calls are taken in and never answered.
+    Hang,
+    /// Every answer is UNAVAILABLE.
+    Down,
+    /// The process is gone: connections are refused. Embedded runs only.
+    Stopped,
+}
+
+/// How a phase is brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Means {
+    /// Through the chaos switch, with this text.
+    Chaos(String),
+    /// By stopping the user service, and starting it again afterwards.
+    Stop,
+}
+
+impl Kind {
+    /// True when the user service has no fault to recover from.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Self::Steady | Self::Recovery)
+    }
+
+    /// True when no call to the user service can succeed.
+    pub fn is_outage(self) -> bool {
+        matches!(self, Self::Hang | Self::Down | Self::Stopped) || self == Self::Errors(100)
+    }
+
+    /// What to do to the user service so that it behaves like this.
+    ///
+    /// The text is spelled out, not a named fault, so that it can carry the seed.
+    pub fn means(self, seed: u64) -> Means {
+        Means::Chaos(match self {
+            Self::Steady | Self::Recovery => "off".to_owned(),
+            Self::Slow => format!("latency=50ms..150ms,seed={seed}"),
+            Self::Errors(percent) => format!("error={},seed={seed}", f64::from(percent) / 100.0),
+            Self::Brownout => format!("capacity=4,latency=50ms,seed={seed}"),
+            Self::Hang => "hang=1".to_owned(),
+            Self::Down => "error=1".to_owned(),
+            Self::Stopped => return Means::Stop,
+        })
+    }
+}
+
+/// For people: `10 % errors`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Steady => "steady",
+            Self::Recovery => "recovery",
+            Self::Slow => "slow",
+            Self::Errors(percent) => return f.pad(&format!("{percent} % errors")),
+            Self::Brownout => "brown-out",
+            Self::Hang => "hang",
+            Self::Down => "down",
+            Self::Stopped => "stopped",
+        };
+        f.pad(name)
+    }
+}
+
+/// As the command line takes it: `errors-10`.
+impl FromStr for Kind {
+    type Err = PhasesError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "steady" => Self::Steady,
+            "recovery" => Self::Recovery,
+            "slow" => Self::Slow,
+            "flaky" => Self::Errors(30),
+            "brownout" | "brown-out" => Self::Brownout,
+            "hang" => Self::Hang,
+            "down" => Self::Down,
+            "stopped" => Self::Stopped,
+            _ => text
+                .strip_prefix("errors-")
+                .and_then(|percent| percent.parse().ok())
+                .filter(|percent| (1..=100).contains(percent))
+                .map(Self::Errors)
+                .ok_or_else(|| PhasesError::Unknown(text.to_owned()))?,
+        })
+    }
+}
+
+/// The phases of a run, in order: at least one, an hour at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phases(Vec<Phase>);
+
+impl Phases {
+    /// The whole story, in 81 seconds.
+    pub fn standard() -> Self {
+        use Kind::*;
+        Self::seconds(&[
+            (Steady, 8),
+            (Slow, 8),
+            (Errors(10), 12),
+            (Errors(30), 12),
+            (Brownout, 8),
+            (Recovery, 5),
+            (Hang, 8),
+            (Recovery, 6),
+            (Down, 8),
+            (Recovery, 6),
+        ])
+    }
+
+    /// What decides the verdict and nothing else, in 30 seconds.
+    ///
+    /// The two phases with errors are long enough for their claims: by chance alone
+    /// a healthy client misses one of them in about 1 of 300 runs.
+    pub fn short() -> Self {
+        use Kind::*;
+        Self::seconds(&[
+            (Steady, 2),
+            (Errors(10), 8),
+            (Errors(30), 6),
+            (Hang, 3),
+            (Recovery, 4),
+            (Down, 3),
+            (Recovery, 4),
+        ])
+    }
+
+    /// One phase in which nothing is changed, for a target without a chaos switch.
+    pub fn untouched(length: Duration) -> Self {
+        Self(vec![Phase {
+            kind: Kind::Steady,
+            length,
+        }])
+    }
+
+    fn seconds(phases: &[(Kind, u64)]) -> Self {
+        let phase = |&(kind, seconds)| Phase {
+            kind,
+            length: Duration::from_secs(seconds),
+        };
+        Self(phases.iter().map(phase).collect())
+    }
+
+    /// The phases in order.
+    pub fn iter(&self) -> impl Iterator<Item = Phase> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// All of them together.
+    pub fn length(&self) -> Duration {
+        self.iter().map(|phase| phase.length).sum()
+    }
+
+    /// True when the user service has to be changed for at least one of them.
+    pub fn need_faults(&self) -> bool {
+        self.iter().any(|phase| !phase.kind.is_clean())
+    }
+
+    /// True when a phase stops the user service itself.
+    pub fn need_stop(&self) -> bool {
+        self.iter().any(|phase| phase.kind == Kind::Stopped)
+    }
+}
+
+/// As it can be given again: `steady=8s,errors-10=12s`.
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, phase) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let length = humantime::format_duration(phase.length)
+                .to_string()
+                .replace(' ', "");
+            match phase.kind {
+                Kind::Errors(percent) => write!(f, "{comma}errors-{percent}={length}")?,
+                Kind::Brownout => write!(f, "{comma}brownout={length}")?,
+                kind => write!(f, "{comma}{kind}={length}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Phases {
+    type Err = PhasesError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "standard" => return Ok(Self::standard()),
+            "short" => return Ok(Self::short()),
+            _ => {}
+        }
+        let phase = |item: &str| {
+            let (kind, length) = item
+                .trim()
+                .split_once('=')
+                .ok_or_else(|| PhasesError::NoLength(item.to_owned()))?;
+            let length = humantime::parse_duration(length)
+                .ok()
+                .filter(|length| (PHASE_MIN..=RUN_MAX).contains(length))
+                .ok_or_else(|| PhasesError::Length(item.to_owned()))?;
+            Ok(Phase {
+                kind: kind.parse()?,
+                length,
+            })
+        };
+        let phases = Self(text.split(',').map(phase).collect::<Result<_, _>>()?);
+        if phases.length() > RUN_MAX {
+            return Err(PhasesError::TooLong(phases.length()));
+        }
+        Ok(phases)
+    }
+}
+
+/// Why a list of phases was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PhasesError {
+    /// No such phase.
+    #[error(
+        "unknown phase {0:?}: must be steady, slow, errors-1 to errors-100, flaky, brownout, \
+         hang, down, stopped or recovery"
+    )]
+    Unknown(String),
+    /// Not of the form `name=duration`.
+    #[error("{0:?} has no length: must be like hang=8s, or the whole list standard or short")]
+    NoLength(String),
+    /// Not a duration, or not one that can be used.
+    #[error("{0:?}: the length must be a duration with a unit, from 1s to 1h")]
+    Length(String),
+    /// All of them together last too long.
+    #[error("the phases take {}, at most 1h is accepted", humantime::format_duration(*.0))]
+    TooLong(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_phases_take_81_seconds_and_the_short_ones_30() {
+        assert_eq!(Phases::standard().length(), Duration::from_secs(81));
+        assert_eq!(Phases::short().length(), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_given_again() {
+        for phases in [Phases::standard(), Phases::short()] {
+            assert_eq!(phases.to_string().parse(), Ok(phases));
+        }
+    }
+
+    #[test]
+    fn a_list_is_read_in_order() {
+        let phases: Phases = "steady=1500ms, flaky=2m,errors-7=1s".parse().unwrap();
+        let kinds: Vec<_> = phases
+            .iter()
+            .map(|phase| (phase.kind, phase.length.as_millis()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (Kind::Steady, 1_500),
+                (Kind::Errors(30), 120_000),
+                (Kind::Errors(7), 1_000)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_list_is_refused_with_the_reason() {
+        let refused = |text: &str| text.parse::<Phases>().unwrap_err().to_string();
+        assert!(refused("storm=8s").starts_with("unknown phase \"storm\": must be steady,"));
+        assert!(refused("errors-0=8s").starts_with("unknown phase"));
+        assert!(refused("errors-101=8s").starts_with("unknown phase"));
+        assert!(refused("hang").starts_with("\"hang\" has no length"));
+        assert!(refused("").starts_with("\"\" has no length"));
+        assert!(refused("hang=8").contains("must be a duration with a unit"));
+        assert!(refused("hang=0s").contains("from 1s to 1h"));
+        assert!(refused("hang=40m,down=40m").starts_with("the phases take 1h 20m"));
+    }
+
+    #[test]
+    fn a_fault_with_dice_carries_the_seed() {
+        assert_eq!(
+            Kind::Errors(10).means(3),
+            Means::Chaos("error=0.1,seed=3".to_owned())
+        );
+        assert_eq!(Kind::Recovery.means(3), Means::Chaos("off".to_owned()));
+        assert_eq!(Kind::Stopped.means(3), Means::Stop);
+    }
+}
