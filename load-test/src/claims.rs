@@ -166,7 +166,10 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
         claim(
             format!("from {} after a fault", short(required::WELL_AFTER)),
             "success",
-            format!("≥ {}", at_least(required::SUCCESS_WHEN_WELL * 100.0, 0, " %")),
+            format!(
+                "≥ {}",
+                at_least(required::SUCCESS_WHEN_WELL * 100.0, 0, " %")
+            ),
             recovers(recording),
         );
     }
@@ -281,7 +284,11 @@ fn retries_in_outage(recording: &Recording, most: u32) -> Measured {
     let spans = spans(recording, |span| span.kind.is_outage())?;
     let worst = worst(&spans, |span| retries(recording, span));
     let (span, retries) = worst.ok_or_else(|| no_figures(recording))?;
-    let figure = format!("{retries:.0} in {:.0} s of {}", span.length().as_secs_f64(), span.kind);
+    let figure = format!(
+        "{retries:.0} in {:.0} s of {}",
+        span.length().as_secs_f64(),
+        span.kind
+    );
     Ok((figure, retries <= f64::from(most)))
 }
 
@@ -314,7 +321,9 @@ fn spans(recording: &Recording, wanted: impl Fn(&Span) -> bool) -> Result<Vec<Sp
 fn worst(spans: &[Span], figure: impl Fn(&Span) -> Option<f64>) -> Option<(Span, f64)> {
     let figures = spans.iter().map(|span| Some((*span, figure(span)?)));
     let figures: Option<Vec<_>> = figures.collect();
-    figures?.into_iter().max_by(|one, other| one.1.total_cmp(&other.1))
+    figures?
+        .into_iter()
+        .max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 /// Each fault that is over, with the phase after it in which nothing is wrong.

@@ -5,17 +5,17 @@
 
 /// One value of a page.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The metric, with suffixes such as `_total` and `_sum`.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The value.
-    pub value: f64,
+    pub(crate) value: f64,
     labels: &'a str,
 }
 
 impl<'a> Line<'a> {
     /// The value of a label, as it is written (escapes stay escaped).
-    pub fn label(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn label(&self, name: &str) -> Option<&'a str> {
         let mut rest = self.labels;
         loop {
             let (key, after) = rest.split_once("=\"")?;
@@ -29,7 +29,7 @@ impl<'a> Line<'a> {
 }
 
 /// The values of a page, in order.
-pub fn lines(page: &str) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn lines(page: &str) -> impl Iterator<Item = Line<'_>> {
     page.lines().filter_map(line)
 }
 
@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn values_are_read_with_and_without_labels_and_timestamps() {
-        let page = "# HELP up Is it.\n# TYPE up gauge\nup 1\n\nx{a=\"b\"} 2.5e3 1700000000\ny -Inf\n";
+        let page =
+            "# HELP up Is it.\n# TYPE up gauge\nup 1\n\nx{a=\"b\"} 2.5e3 1700000000\ny -Inf\n";
         assert_eq!(
             read(page),
             [("up", 1.0), ("x", 2500.0), ("y", f64::NEG_INFINITY)]

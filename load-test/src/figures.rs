@@ -187,7 +187,10 @@ impl Pacing {
             .filter(|call| call.outcome == Outcome::NotStarted)
             .count();
         Self {
-            late_p99: lates.get(rank.saturating_sub(1)).copied().unwrap_or_default(),
+            late_p99: lates
+                .get(rank.saturating_sub(1))
+                .copied()
+                .unwrap_or_default(),
             late_max: lates.last().copied().unwrap_or_default(),
             not_started,
             bottleneck: not_started > 0 || held_up as f64 > lates.len() as f64 * LATE_SHARE_MAX,
@@ -267,8 +270,14 @@ mod tests {
         assert!(!Pacing::of(&calls(500, 10)).bottleneck);
         assert!(Pacing::of(&calls(500, 11)).bottleneck);
         assert!(!Pacing::of(&calls(20, 1_000)).bottleneck);
-        assert_eq!(Pacing::of(&calls(500, 10)).late_max, Duration::from_millis(500));
-        assert_eq!(Pacing::of(&calls(500, 10)).late_p99, Duration::from_millis(1));
+        assert_eq!(
+            Pacing::of(&calls(500, 10)).late_max,
+            Duration::from_millis(500)
+        );
+        assert_eq!(
+            Pacing::of(&calls(500, 10)).late_p99,
+            Duration::from_millis(1)
+        );
 
         let mut refused = calls(1, 0);
         refused[3].outcome = Outcome::NotStarted;

@@ -8,5 +8,6 @@ mod made_up;
 pub mod orders;
 pub mod phases;
 pub mod recording;
+pub mod report;
 pub mod scrape;
 mod words;

@@ -36,7 +36,10 @@ impl Script {
         seconds: u64,
         call: impl Fn(u64) -> (Outcome, u64),
     ) -> Self {
-        let start = self.phases.last().map_or(Duration::ZERO, |made| made.span.end);
+        let start = self
+            .phases
+            .last()
+            .map_or(Duration::ZERO, |made| made.span.end);
         let calls = (0..seconds * RATE).map(|index| {
             let (outcome, latency) = call(index);
             Call {
@@ -84,7 +87,10 @@ impl Script {
     }
 
     pub(crate) fn recording(self) -> Recording {
-        let end = self.phases.last().map_or(Duration::ZERO, |made| made.span.end);
+        let end = self
+            .phases
+            .last()
+            .map_or(Duration::ZERO, |made| made.span.end);
         let count = end.as_millis() / EVERY.as_millis() + 2;
         let samples = (0..count).map(|index| self.sample(EVERY * index as u32));
         Recording {
@@ -92,7 +98,11 @@ impl Script {
             samples: Ok(samples.collect()),
             planned: self.phases.iter().map(|made| planned(&made.span)).collect(),
             spans: self.phases.iter().map(|made| made.span).collect(),
-            calls: self.phases.into_iter().flat_map(|made| made.calls).collect(),
+            calls: self
+                .phases
+                .into_iter()
+                .flat_map(|made| made.calls)
+                .collect(),
             ending: Ending::Complete,
         }
     }

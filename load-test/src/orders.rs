@@ -60,7 +60,10 @@ impl Orders {
     }
 
     /// Places the order of this number.
-    pub fn place(&self, index: u64) -> impl Future<Output = Result<Outcome, Status>> + Send + use<> {
+    pub fn place(
+        &self,
+        index: u64,
+    ) -> impl Future<Output = Result<Outcome, Status>> + Send + use<> {
         let order = order(self.seed, self.run, index);
         let connection = index % self.connections().max(1);
         let mut client = self.clients[connection as usize].clone();
@@ -94,7 +97,11 @@ fn order(seed: u64, run: u64, index: u64) -> CreateOrderRequest {
         ("teapot", 129.0),
     ];
     let dice = mix(seed ^ mix(index));
-    let user = if dice % 100 < 70 { "user-123" } else { "user-456" };
+    let user = if dice % 100 < 70 {
+        "user-123"
+    } else {
+        "user-456"
+    };
     let items = (0..=(dice >> 8) % 3).map(|nth| {
         let (product_id, price) = PRODUCTS[((dice >> 16) + nth) as usize % PRODUCTS.len()];
         OrderItem {

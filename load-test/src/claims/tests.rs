@@ -73,7 +73,10 @@ fn success_at_errors_is_judged_at_the_figure_itself() {
     assert_eq!(verdict(&enough, "30 % errors", "success"), Verdict::Passed);
     let too_few = errors(Script::new(), 10, 51).recording();
     let missed = claim(&too_few, "10 % errors", "success");
-    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "99.58 %"));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "99.58 %")
+    );
     assert_eq!(verdict(&too_few, "30 % errors", "success"), Verdict::Missed);
 }
 
@@ -84,7 +87,10 @@ fn too_many_attempts_are_a_miss() {
         .attempts_per_call(1.46)
         .recording();
     let missed = claim(&storm, "30 % errors", "attempts per call");
-    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "1.460"));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "1.460")
+    );
 }
 
 #[test]
@@ -107,7 +113,10 @@ fn one_late_answer_in_any_phase_is_a_miss() {
             })
             .recording()
     };
-    assert_eq!(verdict(&run(1_050), "every phase", "slowest answer"), Verdict::Passed);
+    assert_eq!(
+        verdict(&run(1_050), "every phase", "slowest answer"),
+        Verdict::Passed
+    );
     let missed = claim(&run(1_051), "every phase", "slowest answer");
     assert_eq!(missed.verdict, Verdict::Missed);
     assert_eq!(missed.measured, "1.05 s (1 late)");
@@ -118,7 +127,10 @@ fn a_call_that_was_given_up_is_a_late_answer() {
     let run = Script::new()
         .phase(Kind::Hang, 4, |_| (NoAnswer, 3_000))
         .recording();
-    assert_eq!(verdict(&run, "every phase", "slowest answer"), Verdict::Missed);
+    assert_eq!(
+        verdict(&run, "every phase", "slowest answer"),
+        Verdict::Missed
+    );
 }
 
 #[test]
@@ -134,7 +146,10 @@ fn an_answer_that_is_late_because_the_generator_was_is_not_judged() {
 
     // One that would have been late anyway is still a miss.
     run.calls[10].latency = Duration::from_millis(1_404);
-    assert_eq!(verdict(&run, "every phase", "slowest answer"), Verdict::Missed);
+    assert_eq!(
+        verdict(&run, "every phase", "slowest answer"),
+        Verdict::Missed
+    );
 }
 
 #[test]
@@ -142,11 +157,17 @@ fn a_breaker_that_opens_late_or_never_is_a_miss() {
     let hang = || Script::new().phase(Kind::Hang, 8, |_| (Failed, 1_000));
     let late = hang().breaker(1_200, 8_000, BreakerState::Open).recording();
     let missed = claim(&late, "hang", "breaker open after");
-    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "1.2 s"));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "1.2 s")
+    );
 
     let never = hang().recording();
     let missed = claim(&never, "hang", "breaker open after");
-    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "not within 8 s"));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "not within 8 s")
+    );
 }
 
 #[test]
@@ -161,9 +182,15 @@ fn a_breaker_that_closes_only_to_open_again_has_not_closed() {
             .recording()
     };
     let passed = claim(&run(1_800), "end of hang", "breaker closed after");
-    assert_eq!((passed.verdict, passed.measured.as_str()), (Verdict::Passed, "1.8 s"));
+    assert_eq!(
+        (passed.verdict, passed.measured.as_str()),
+        (Verdict::Passed, "1.8 s")
+    );
     let missed = claim(&run(2_800), "end of hang", "breaker closed after");
-    assert_eq!((missed.verdict, missed.measured.as_str()), (Verdict::Missed, "2.8 s"));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "2.8 s")
+    );
     assert_eq!(
         verdict(&run(6_500), "end of hang", "breaker closed after"),
         Verdict::Missed
@@ -179,7 +206,10 @@ fn a_retry_storm_in_an_outage_is_a_miss() {
             .retries(retries)
             .recording()
     };
-    assert_eq!(verdict(&run(25.0), "outage", "retries in all"), Verdict::Passed);
+    assert_eq!(
+        verdict(&run(25.0), "outage", "retries in all"),
+        Verdict::Passed
+    );
     let missed = claim(&run(26.0), "outage", "retries in all");
     assert_eq!(missed.verdict, Verdict::Missed);
     assert_eq!(missed.measured, "26 in 8 s of down");

@@ -1,0 +1,25 @@
+//! Pages with plots, each one self-contained file that works from `file://`.
+//!
+//! Knows nothing of load tests: it draws named series over time, with the stretches of time
+//! shaded and named, and puts them on a page with tables.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | [`figure`] | what is to be drawn, as data |
+//! | `axis` | where ticks stand and what they say |
+//! | `svg` | shapes and text, escaped |
+//! | `draw` | from a figure to SVG |
+//! | `style` | colours, light and dark |
+//! | [`page`] | from sections to HTML |
+
+pub mod figure;
+pub mod page;
+
+mod axis;
+mod draw;
+mod style;
+mod svg;
+
+pub use figure::{Figure, Lines, Mark, Panel, Scale, Segment, Series, Shade, Stack, Strip};
+pub use page::{Cell, Column, Page, Table};
+pub use style::Tone;
