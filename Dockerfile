@@ -1,0 +1,37 @@
+# One file for the three programs; `--target` says which:
+#   docker build --target user-service .
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+# The two caches outlive every image, so that after a change only what changed is compiled.
+# A cache is not part of a layer: what the images need is copied out of it in the same step.
+# That is the programs and, under their own paths, the shared libraries they are linked to.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --locked --release --workspace --bins \
+    && mkdir -p /out/bin /out/root \
+    && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
+    && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/
+
+# No shell, no package manager, no files but these: nothing to update, nothing to misuse.
+FROM scratch AS base
+COPY --from=build /out/root/ /
+USER 65532:65532
+# Inside a container the loopback address is of no use to anybody else.
+ENV HOST=0.0.0.0
+STOPSIGNAL SIGTERM
+
+FROM base AS user-service
+COPY --from=build /out/bin/user-service /user-service
+EXPOSE 50051 9051
+ENTRYPOINT ["/user-service"]
+
+FROM base AS order-service
+COPY --from=build /out/bin/order-service /order-service
+EXPOSE 50052 9052
+ENTRYPOINT ["/order-service"]
+
+FROM base AS load-test
+COPY --from=build /out/bin/load-test /load-test
+ENTRYPOINT ["/load-test"]
