@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 /// How to log.
@@ -60,7 +61,7 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text)
         .map(|_| text.to_owned())
         .map_err(|_| {
-            "a level (error, warn, info, debug, trace, off), or module=level, \
+            "must be a level (error, warn, info, debug, trace, off), or module=level, \
                       separated by commas"
                 .to_owned()
         })
@@ -70,8 +71,14 @@ fn format(text: &str) -> Result<LogFormat, &'static str> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err("text or json"),
+        _ => Err("must be text or json"),
     }
+}
+
+/// How long ago `start` was, in milliseconds, as precise as a log needs.
+#[must_use]
+pub fn took_ms(start: Instant) -> f64 {
+    (start.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// An identifier that came from outside, made safe to log and to repeat in a
@@ -124,6 +131,6 @@ mod tests {
     fn a_filter_that_does_not_parse_is_refused() {
         assert!(filter("info,user_service=debug").is_ok());
         assert!(filter("user_service=loud").is_err());
-        assert_eq!(format("xml"), Err("text or json"));
+        assert_eq!(format("xml"), Err("must be text or json"));
     }
 }

@@ -99,7 +99,11 @@ impl Variables {
                 && value.to_str().is_none()
             {
                 let name = variable.to_string_lossy();
-                return Err(SettingError::new(name, value.display(), "text in UTF-8"));
+                return Err(SettingError::new(
+                    name,
+                    value.display(),
+                    "must be text in UTF-8",
+                ));
             }
         }
         Ok(())
@@ -126,7 +130,7 @@ impl Variables {
                     text(ContextKind::InvalidValue).unwrap_or_default(),
                     error
                         .source()
-                        .map_or_else(|| "a value".to_owned(), ToString::to_string),
+                        .map_or_else(|| "cannot be used".to_owned(), ToString::to_string),
                 ))
             }
             _ => {
@@ -191,7 +195,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            r#"KIT_TEST_SPAN="soon": allowed is a time with its unit, such as 250ms, 2s or 1m"#
+            r#"KIT_TEST_SPAN="soon" must be a time with its unit, such as 250ms, 2s or 1m"#
         );
     }
 

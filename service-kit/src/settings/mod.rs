@@ -54,7 +54,7 @@ impl ServeSettings {
             return Err(SettingError::new(
                 "METRICS_PORT",
                 self.metrics_port,
-                "a port other than PORT",
+                "must be a port other than PORT",
             ));
         }
         Ok(())
@@ -71,24 +71,25 @@ impl ServeSettings {
 
 /// A setting that cannot be used: which one, what it holds, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}={}: allowed is {allowed}", Shown(value))]
+#[error("{variable}={} {refusal}", Shown(value))]
 pub struct SettingError {
     variable: String,
     value: String,
-    allowed: String,
+    refusal: String,
 }
 
 impl SettingError {
-    /// `value` of the environment variable `variable` is not `allowed`.
+    /// The environment variable `variable` holds `value`, and `refusal` goes on
+    /// from there: `must be more than zero`.
     pub fn new(
         variable: impl Into<String>,
         value: impl fmt::Display,
-        allowed: impl Into<String>,
+        refusal: impl Into<String>,
     ) -> Self {
         Self {
             variable: variable.into(),
             value: value.to_string(),
-            allowed: allowed.into(),
+            refusal: refusal.into(),
         }
     }
 }
@@ -115,7 +116,7 @@ impl fmt::Display for Shown<'_> {
 /// # Errors
 /// What is allowed.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
-    let allowed = "a time with its unit, such as 250ms, 2s or 1m";
+    let allowed = "must be a time with its unit, such as 250ms, 2s or 1m";
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(allowed); // humantime takes a bare 0
     }
@@ -136,7 +137,7 @@ pub fn on_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("on or off"),
+        _ => Err("must be on or off"),
     }
 }
 
@@ -150,7 +151,7 @@ where
     move |text| match text.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(format!(
-            "a number from {} to {}",
+            "must be a number from {} to {}",
             range.start(),
             range.end()
         )),
@@ -163,7 +164,7 @@ fn port(text: &str) -> Result<u16, String> {
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse()
-        .map_err(|_| "an IP address, such as 127.0.0.1 or 0.0.0.0")
+        .map_err(|_| "must be an IP address, such as 127.0.0.1 or 0.0.0.0")
 }
 
 #[cfg(test)]
@@ -193,7 +194,10 @@ mod tests {
     #[test]
     fn a_number_out_of_range_is_refused_with_the_range() {
         assert_eq!(number(1..=5)("5"), Ok(5));
-        assert_eq!(number(1..=5)("6"), Err("a number from 1 to 5".to_owned()));
+        assert_eq!(
+            number(1..=5)("6"),
+            Err("must be a number from 1 to 5".to_owned())
+        );
         assert_eq!(number(0.0..=1.0)("0.25"), Ok(0.25));
         assert!(number(0.0..=1.0)("NaN").is_err());
         assert!(port("65536").is_err());
@@ -201,10 +205,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_short_line_whatever_the_value_holds() {
-        let error = SettingError::new("CHAOS", format!("a\nb{}", "x".repeat(9999)), "less");
+        let error = SettingError::new("CHAOS", format!("a\nb{}", "x".repeat(9999)), "must be less");
         let line = error.to_string();
         assert!(line.starts_with(r#"CHAOS="a\nbxxx"#), "{line}");
-        assert!(line.ends_with("…: allowed is less"), "{line}");
+        assert!(line.ends_with("… must be less"), "{line}");
         assert!(line.len() < 200);
     }
 
@@ -217,7 +221,7 @@ mod tests {
         };
         assert_eq!(
             both.validate().unwrap_err().to_string(),
-            r#"METRICS_PORT="9000": allowed is a port other than PORT"#
+            r#"METRICS_PORT="9000" must be a port other than PORT"#
         );
         assert!(ServeSettings::default().validate().is_ok());
     }
