@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Orders from outside: gRPC's own client, which learns the contract by reflection.
+
+    orders.py check ADDRESS                    each kind of order, and what it must answer
+    orders.py load ADDRESS SECONDS RATE        orders at a steady rate; prints how they ended
+    orders.py chaos ADDRESS TEXT               changes the faults of a user service
+
+`load` fails when an answer took longer than the deadline of the calls behind it, plus a
+little. What the orders say while a fault lasts is not judged here.
+"""
+
+import concurrent.futures
+import json
+import sys
+import time
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+ANSWER_MAX_S = 1.1
+
+
+def method(channel, service, name):
+    """A callable for one method, and the class of its requests."""
+    pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+    descriptor = pool.FindServiceByName(service).methods_by_name[name]
+    request, response = (message_factory.GetMessageClass(kind) for kind in (descriptor.input_type, descriptor.output_type))
+    call = channel.unary_unary(
+        f"/{service}/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+    )
+    return call, request
+
+
+def order(request, user_id, *prices, quantity=1, order_id="order-1"):
+    items = [{"product_id": f"product-{i}", "quantity": quantity, "price": price} for i, price in enumerate(prices)]
+    return request(order_id=order_id, user_id=user_id, items=items)
+
+
+def check(channel):
+    call, request = method(channel, "order.OrderService", "CreateOrder")
+
+    created = call(order(request, "user-123", 0.1, 0.1, 0.1), timeout=2)
+    assert (created.status, created.error_message) == ("CREATED", ""), created
+    assert created.user_name == "Иван Иванов", created
+    assert created.total_amount == 0.3, "money is added exactly: %r" % created.total_amount
+
+    for user_id in ("user-nobody", "user-789"):
+        declined = call(order(request, user_id, 1.0), timeout=2)
+        assert declined.status == "ERROR" and declined.error_message, declined
+
+    malformed = {
+        "no order id": order(request, "user-123", 1.0, order_id=""),
+        "no user id": order(request, "", 1.0),
+        "no items": order(request, "user-123"),
+        "no quantity": order(request, "user-123", 1.0, quantity=0),
+        "a negative price": order(request, "user-123", -1.0),
+        "a price that is no number": order(request, "user-123", float("nan")),
+    }
+    for what, broken in malformed.items():
+        try:
+            answer = call(broken, timeout=2)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, (what, error)
+        else:
+            raise AssertionError(f"an order with {what} was answered: {answer}")
+    print(f"one order created, two declined, {len(malformed)} malformed ones refused")
+
+
+def load(channel, seconds, rate):
+    call, request = method(channel, "order.OrderService", "CreateOrder")
+    ends, slowest, pending = {}, 0.0, []
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=64) as pool:
+
+        def one(number):
+            began = time.monotonic()
+            try:
+                end = call(order(request, "user-123", 1.0, order_id=f"order-{number}"), timeout=5).status
+            except grpc.RpcError as error:
+                end = error.code().name
+            return end, time.monotonic() - began
+
+        for number in range(int(seconds * rate)):
+            time.sleep(max(0, start + number / rate - time.monotonic()))
+            pending.append(pool.submit(one, number))
+        for done in pending:
+            end, took = done.result()
+            ends[end] = ends.get(end, 0) + 1
+            slowest = max(slowest, took)
+    print(json.dumps({"orders": len(pending), "slowest_s": round(slowest, 3), **ends}))
+    assert slowest <= ANSWER_MAX_S, f"an answer took {slowest:.3f} s"
+
+
+def chaos(channel, text):
+    call, request = method(channel, "chaos.v1.Chaos", "Set")
+    print("chaos:", call(request(chaos=text), timeout=2).chaos)
+
+
+def main(command, address, *arguments):
+    with grpc.insecure_channel(address) as channel:
+        if command == "check":
+            check(channel)
+        elif command == "load":
+            load(channel, float(arguments[0]), float(arguments[1]))
+        elif command == "chaos":
+            chaos(channel, arguments[0])
+        else:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
