@@ -1,0 +1,324 @@
+//! Attempts, until one is final.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `decision.rs` | to retry or not: a pure function |
+//! | `budget.rs` | how many retries all calls together may make |
+//! | `backoff.rs` | how long to wait; the one file that knows the `backoff` crate |
+//! | `pushback.rs` | when the upstream says when |
+//! | `replay.rs` | a request that can be sent again |
+//! | `future.rs` | one call: attempts, waits, and the commit |
+
+mod backoff;
+mod budget;
+mod decision;
+mod future;
+mod pushback;
+mod replay;
+
+use std::{
+    error::Error,
+    fmt, mem,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderName, Request, Response};
+use tonic::{Status, body::Body};
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub(crate) use self::future::RetryBody;
+pub(crate) use self::pushback::PUSHBACK_HEADER;
+pub use self::{backoff::BackoffConfig, budget::BudgetConfig, decision::StopReason};
+use self::{budget::Budget, future::RetryFuture, replay::Replay};
+use crate::{
+    config::{ConfigError, require},
+    method::{MethodName, MethodSet},
+    metrics::{self, MethodTable, RetriesStopped, RetryHandles},
+    rejection::Rejection,
+};
+
+/// How many attempts were made before this one, for the upstream (gRFC A6).
+const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// How often, and after which delay, an attempt is made again.
+///
+/// # Defaults
+///
+/// | field | default | reason |
+/// | --- | --- | --- |
+/// | `max_attempts` | 3 | the SRE book, the AWS SDKs and resilience4j agree |
+/// | `backoff` | 25 ms doubling to 250 ms | see [`BackoffConfig`] |
+/// | `replay_bytes_max` | 1 MiB | as grpc-java |
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryConfig {
+    /// Attempts per call, the first included; 1 to 5 (gRFC A6). 1 means no
+    /// retries but transparent ones, which are not counted here.
+    pub max_attempts: u32,
+    /// The delays between attempts.
+    pub backoff: BackoffConfig,
+    /// Bytes of a request, encoded, that are kept to send it again; a larger
+    /// one is sent once.
+    pub replay_bytes_max: usize,
+    /// Seeds the jitter, so that a test can be repeated. `None`: at random.
+    pub seed: Option<u64>,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            backoff: BackoffConfig::default(),
+            replay_bytes_max: 1 << 20,
+            seed: None,
+        }
+    }
+}
+
+impl RetryConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        require(
+            (1..=5).contains(&self.max_attempts),
+            "retry.max_attempts",
+            "1 to 5",
+            self.max_attempts,
+        )?;
+        self.backoff.validate()
+    }
+}
+
+/// Makes failed attempts again, where that is safe and there is time and
+/// budget for it.
+///
+/// In order, when an attempt has failed:
+///
+/// 1. If the upstream provably has not processed it, it is sent again at once,
+///    whatever the method; once per call, for nothing (a *transparent* retry).
+/// 2. If the status is worth it, and the method is declared idempotent or the
+///    upstream has not processed it, and attempts are left, and the upstream
+///    has not asked to be spared, and the wait ends before the deadline, and
+///    the budget pays, it is made again after the wait.
+/// 3. Otherwise the caller gets its status; [`RetryStopped`] says why.
+///
+/// A response is held back until its first message, or its trailers: a status
+/// in trailers can still be retried then, and a unary caller, who needs the
+/// message anyway, loses no time. What a caller streams is sent once, and its
+/// response is not held back, or both sides would wait for each other.
+#[derive(Debug, Clone)]
+pub struct RetryLayer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: RetryConfig,
+    budget: Budget,
+    idempotent: MethodSet,
+    dice: Mutex<fastrand::Rng>,
+    stopped: RetriesStopped,
+    methods: MethodTable<RetryHandles>,
+}
+
+impl Shared {
+    /// Uniform in 0..1.
+    fn dice(&self) -> f64 {
+        self.dice
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .f64()
+    }
+}
+
+impl RetryLayer {
+    /// Retries calls to `upstream` to the methods in `idempotent`, and to any
+    /// method when provably not processed. `methods` exist in metrics from the
+    /// start, at zero.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn new(
+        upstream: &str,
+        config: RetryConfig,
+        budget: BudgetConfig,
+        idempotent: MethodSet,
+        methods: &MethodSet,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        budget.validate()?;
+        let dice = config
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                budget: Budget::new(upstream, budget),
+                idempotent,
+                dice: Mutex::new(dice),
+                stopped: RetriesStopped::new(upstream),
+                methods: metrics::retries(upstream, methods),
+                config,
+            }),
+        })
+    }
+
+    /// Tokens in the retry budget: the retries that it allows at this moment.
+    #[must_use]
+    pub fn budget_tokens(&self) -> f64 {
+        self.shared.budget.tokens()
+    }
+
+    /// Brings the gauge of the budget up to date.
+    pub(crate) fn refresh_metrics(&self) {
+        self.shared.budget.refresh_metrics();
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Retry<S> {
+        Retry {
+            inner,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// Makes failed attempts again: see [`RetryLayer`].
+///
+/// # Errors
+/// The status of the last attempt, with [`RetryStopped`] as its source; or the
+/// [`Rejection`] of the first.
+///
+/// # Cancellation
+/// Dropping the call drops the attempt under way; a retry that was paid for and
+/// not yet sent goes back to the budget.
+#[derive(Debug, Clone)]
+pub struct Retry<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B> Service<Request<Body>> for Retry<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Status> + Clone,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    type Response = Response<RetryBody<B>>;
+    type Error = Status;
+    type Future = RetryFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let idempotent = self.shared.idempotent.contains(MethodName::of(&request));
+        let deadline = request.extensions().get().copied();
+        let (replay, first) = Replay::new(request, self.shared.config.replay_bytes_max);
+        // The service that is ready makes the first attempt; a copy stays.
+        let copy = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, copy);
+        RetryFuture::new(
+            ready,
+            Arc::clone(&self.shared),
+            replay,
+            first,
+            idempotent,
+            deadline,
+        )
+    }
+}
+
+/// Why a call that failed was not tried again; the source of its [`Status`].
+///
+/// Its own source is that of the last attempt's status.
+#[derive(Debug)]
+pub struct RetryStopped {
+    reason: StopReason,
+    attempts: u32,
+    rejection: Option<Rejection>,
+    last: Status,
+}
+
+impl RetryStopped {
+    /// What stopped the retries of the call behind `status`, if it came this far.
+    #[must_use]
+    pub fn of(status: &Status) -> Option<&Self> {
+        status.source()?.downcast_ref()
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> StopReason {
+        self.reason
+    }
+
+    /// Attempts that were sent, transparent retries included.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The rejection of the retry, when that is what stopped it.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.rejection.as_ref()
+    }
+
+    /// The status of the last attempt, with this as its source.
+    fn into_status(self) -> Status {
+        let last = &self.last;
+        let mut status = Status::with_details_and_metadata(
+            last.code(),
+            last.message(),
+            Bytes::copy_from_slice(last.details()),
+            last.metadata().clone(),
+        );
+        status.set_source(Arc::new(self));
+        status
+    }
+}
+
+impl fmt::Display for RetryStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.attempts == 1 { "" } else { "s" };
+        write!(f, "not retried after {} attempt{plural}: ", self.attempts)?;
+        match &self.rejection {
+            Some(rejection) => rejection.fmt(f),
+            None => f.write_str(self.reason.as_str()),
+        }
+    }
+}
+
+impl Error for RetryStopped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.last.source()
+    }
+}
+
+/// How a call that succeeded got there; an extension of its response.
+///
+/// ```
+/// # use resilience::Attempts;
+/// # fn handle(response: &tonic::Response<()>) {
+/// if Attempts::of(response.extensions()).retries > 0 { /* it took more than one */ }
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempts {
+    /// Retries, transparent ones not counted.
+    pub retries: u32,
+    /// Transparent retries.
+    pub transparent: u32,
+}
+
+impl Attempts {
+    /// What the extensions of a response say; none at all means no retries.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or_default()
+    }
+}

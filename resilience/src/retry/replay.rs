@@ -1,0 +1,290 @@
+//! A request that can be sent again.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{Request, request};
+use http_body::{Body as _, Frame};
+use tonic::{Status, body::Body};
+
+/// A request, taken apart so that it can be sent again if its body allows.
+#[derive(Debug)]
+pub(crate) enum Replay {
+    /// The whole body is here.
+    Whole {
+        /// Everything but the body. Boxed, as most calls never look back.
+        parts: Box<request::Parts>,
+        /// The body.
+        frames: Frames,
+    },
+    /// It can be sent only once.
+    Once(Why),
+}
+
+/// Why a request can be sent only once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The body was not complete at the start: the caller streams.
+    Streaming,
+    /// It is larger than the bound.
+    TooLarge,
+}
+
+/// The data of a body; one frame, unless many messages were ready at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Frames {
+    first: Option<Bytes>,
+    more: Vec<Bytes>,
+}
+
+impl Frames {
+    fn push(&mut self, data: Bytes) {
+        match &self.first {
+            None => self.first = Some(data),
+            Some(_) => self.more.push(data),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<&Bytes> {
+        match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.more.get(index),
+        }
+    }
+}
+
+/// Most frames that are kept, so that empty ones are bounded too.
+const FRAMES_MAX: usize = 1024;
+
+impl Replay {
+    /// Takes `request` apart, and returns it as it is to be sent first.
+    ///
+    /// The body is polled at once, without waiting. That of a unary call is
+    /// complete by then; one that is not belongs to a stream, which is how the
+    /// two are told apart. What was read goes out in front of the rest.
+    pub(crate) fn new(request: Request<Body>, bytes_max: usize) -> (Self, Request<Body>) {
+        let (parts, mut body) = request.into_parts();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut frames = Frames::default();
+        let mut size = 0;
+        let mut tail = None;
+        let why = loop {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(None) => {
+                    let first = Request::from_parts(parts.clone(), played(frames.clone(), None));
+                    return (
+                        Self::Whole {
+                            parts: Box::new(parts),
+                            frames,
+                        },
+                        first,
+                    );
+                }
+                Poll::Pending => break Why::Streaming,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        size += data.len();
+                        frames.push(data);
+                        if size > bytes_max || frames.more.len() >= FRAMES_MAX {
+                            break Why::TooLarge;
+                        }
+                    }
+                    Err(trailers) => {
+                        tail = Some(Ok(trailers));
+                        break Why::Streaming;
+                    }
+                },
+                Poll::Ready(Some(Err(status))) => {
+                    tail = Some(Err(status));
+                    break Why::Streaming;
+                }
+            }
+        };
+        let body = played(frames, Some(Rest { tail, body }));
+        (Self::Once(why), Request::from_parts(parts, body))
+    }
+
+    /// The request again, or why not.
+    pub(crate) fn again(&self) -> Result<Request<Body>, Why> {
+        match self {
+            Self::Whole { parts, frames } => Ok(Request::from_parts(
+                (**parts).clone(),
+                played(frames.clone(), None),
+            )),
+            Self::Once(why) => Err(*why),
+        }
+    }
+}
+
+fn played(frames: Frames, rest: Option<Rest>) -> Body {
+    Body::new(Played {
+        frames,
+        next: 0,
+        rest,
+    })
+}
+
+/// A body that plays what was read, and then what was not.
+///
+/// It gives no exact size: hyper would add a `content-length`, which gRPC
+/// requests do not have.
+#[derive(Debug)]
+struct Played {
+    frames: Frames,
+    next: usize,
+    rest: Option<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    /// Read, but not data.
+    tail: Option<Result<Frame<Bytes>, Status>>,
+    body: Body,
+}
+
+impl http_body::Body for Played {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if let Some(data) = this.frames.get(this.next) {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        match &mut this.rest {
+            None => Poll::Ready(None),
+            Some(rest) => match rest.tail.take() {
+                Some(frame) => Poll::Ready(Some(frame)),
+                None => Pin::new(&mut rest.body).poll_frame(cx),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.get(self.next).is_none()
+            && self
+                .rest
+                .as_ref()
+                .is_none_or(|rest| rest.tail.is_none() && rest.body.is_end_stream())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio_stream::{StreamExt as _, iter, pending};
+
+    use super::*;
+
+    fn request(body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        request.headers_mut().insert("x-id", "7".parse().unwrap());
+        request
+    }
+
+    fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    async fn text(request: Request<Body>) -> Result<String, Status> {
+        assert_eq!(request.headers()["x-id"], "7");
+        let bytes = request.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_complete_body_is_sent_again_as_often_as_asked() {
+        let body = Body::new(StreamBody::new(iter([data("hello "), data("world")])));
+        let (replay, first) = Replay::new(request(body), 1024);
+
+        assert_eq!(text(first).await.unwrap(), "hello world");
+        for _ in 0..3 {
+            assert_eq!(text(replay.again().unwrap()).await.unwrap(), "hello world");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_complete_is_sent_once_and_whole() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        sender.send(data("now ")).await.unwrap();
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let (replay, first) = Replay::new(request(Body::new(StreamBody::new(stream))), 1024);
+        sender.send(data("later")).await.unwrap();
+        drop(sender);
+
+        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+        assert_eq!(text(first).await.unwrap(), "now later");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_is_sent_once_and_whole() {
+        let body = Body::new(StreamBody::new(iter([
+            data("four"),
+            data("five!"),
+            data("six"),
+        ])));
+        let (replay, first) = Replay::new(request(body), 8);
+
+        assert_eq!(replay.again().unwrap_err(), Why::TooLarge);
+        assert_eq!(text(first).await.unwrap(), "fourfive!six");
+    }
+
+    #[tokio::test]
+    async fn an_error_while_encoding_reaches_the_transport_after_what_came_before() {
+        let body = Body::new(StreamBody::new(iter([
+            data("half"),
+            Err(Status::out_of_range("message too large")),
+        ])));
+        let (replay, first) = Replay::new(request(body), 1024);
+
+        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+        assert_eq!(
+            text(first).await.unwrap_err().code(),
+            tonic::Code::OutOfRange
+        );
+    }
+
+    #[test]
+    fn frames_without_data_are_bounded_too() {
+        /// A body that has nothing to say, and never stops saying it.
+        struct Babble;
+        impl http_body::Body for Babble {
+            type Data = Bytes;
+            type Error = Status;
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+                Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+            }
+        }
+        let (replay, _) = Replay::new(request(Body::new(Babble)), 1024);
+        assert_eq!(replay.again().unwrap_err(), Why::TooLarge);
+    }
+
+    #[test]
+    fn a_body_that_never_begins_does_not_block() {
+        let body = Body::new(StreamBody::new(pending::<Result<Frame<Bytes>, Status>>()));
+        let (replay, _) = Replay::new(request(body), 1024);
+        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+    }
+
+    #[test]
+    fn the_last_frame_ends_the_stream_and_no_length_is_claimed() {
+        let body = Body::new(StreamBody::new(iter([data("hello")]).chain(iter([]))));
+        let (_, first) = Replay::new(request(body), 1024);
+
+        let mut body = first.into_body();
+        assert_eq!(body.size_hint().exact(), None);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
+        assert!(body.is_end_stream());
+    }
+}
