@@ -23,7 +23,6 @@ use tracing::{error, info};
 use crate::{
     Running, ServeSettings, StartError,
     log::{self, LogSettings},
-    metrics,
     settings::command::{Parsed, Stop, parse},
 };
 
@@ -120,7 +119,6 @@ fn serve<P: Program>(settings: P) -> ExitCode {
             Ok(running) => running,
             Err(error) => return refuse::<P>(&error, error.exit_code()),
         };
-        let _runtime_metrics = metrics::observe_runtime();
         tokio::select! {
             name = signals.recv() => info!("{name}: stopping"),
             () = running.failed() => {

@@ -9,12 +9,15 @@
 
 mod calls;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
-use tokio_metrics::RuntimeMetricsReporterBuilder;
+use tokio::runtime::Handle;
 
 pub(crate) use calls::CallMetricsLayer;
 
@@ -24,6 +27,15 @@ use crate::StartError;
 const CALL_STARTED: &str = "grpc_server_call_started_total";
 /// How long calls took, to the last byte of the answer.
 const CALL_DURATION: &str = "grpc_server_call_duration_seconds";
+/// Threads that run tasks.
+const RUNTIME_WORKERS: &str = "tokio_workers";
+/// Time that all of them together have been busy. A gauge that only grows:
+/// counters hold whole numbers.
+const RUNTIME_BUSY: &str = "tokio_workers_busy_seconds";
+/// Tasks that have not ended.
+const RUNTIME_TASKS: &str = "tokio_alive_tasks";
+/// Tasks that are ready to run and wait for any thread.
+const RUNTIME_QUEUED: &str = "tokio_global_queue_depth";
 
 /// Upper bounds of all histograms of time, in seconds: fine where a healthy
 /// call ends, and one at every default that a call can run into.
@@ -66,6 +78,18 @@ impl Registry {
             CALL_DURATION,
             Unit::Seconds,
             "Time from a call's arrival to the last byte of its answer"
+        );
+        describe_gauge!(RUNTIME_WORKERS, Unit::Count, "Threads that run tasks");
+        describe_gauge!(
+            RUNTIME_BUSY,
+            Unit::Seconds,
+            "Time that all workers have been busy"
+        );
+        describe_gauge!(RUNTIME_TASKS, Unit::Count, "Tasks that have not ended");
+        describe_gauge!(
+            RUNTIME_QUEUED,
+            Unit::Count,
+            "Tasks that wait for any worker"
         );
         let process = Collector::default();
         process.describe();
@@ -113,20 +137,21 @@ fn builder() -> PrometheusBuilder {
         .expect("no list of buckets is empty")
 }
 
-/// Measures the runtime that this is called in, once per scrape, for as long as
+/// Measures the runtime that this is called in, at each scrape, for as long as
 /// the hook lives.
-pub(crate) fn observe_runtime() -> Option<Hook> {
-    let registry = Registry::of_process().ok()?;
-    let reporter = Mutex::new(RuntimeMetricsReporterBuilder::default().describe().build());
-    let hook: Hook = Arc::new(move || {
-        reporter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .run_once();
-    });
-    hook();
-    registry.on_scrape(&hook);
-    Some(hook)
+pub(crate) fn runtime_hook() -> Hook {
+    let runtime = Handle::current().metrics();
+    let workers = gauge!(RUNTIME_WORKERS);
+    let busy = gauge!(RUNTIME_BUSY);
+    let tasks = gauge!(RUNTIME_TASKS);
+    let queued = gauge!(RUNTIME_QUEUED);
+    Arc::new(move || {
+        let each_busy = (0..runtime.num_workers()).map(|n| runtime.worker_total_busy_duration(n));
+        workers.set(runtime.num_workers() as f64);
+        busy.set(each_busy.sum::<Duration>());
+        tasks.set(runtime.num_alive_tasks() as f64);
+        queued.set(runtime.global_queue_depth() as f64);
+    })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) fn run(settings: &ServeSettings) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
-    let answer = runtime.block_on(timeout(WITHIN, ask(address)));
+    let answer = runtime.block_on(async { timeout(WITHIN, ask(address)).await });
     runtime.shutdown_background();
     answer
         .unwrap_or_else(|_| Err(format!("no answer within {WITHIN:?}")))

@@ -35,7 +35,7 @@ pub use running::Running;
 use crate::{
     ServeSettings, StartError,
     deadline::DeadlineLayer,
-    metrics::{CallMetricsLayer, Hook, Registry},
+    metrics::{self, CallMetricsLayer, Hook, Registry},
 };
 use connections::{Connection, Connections};
 use scrape::MetricsServer;
@@ -80,6 +80,8 @@ impl Server {
         settings.validate()?;
         let registry = Registry::of_process()?;
         let metrics = MetricsServer::open(settings.metrics(), registry).await?;
+        let runtime = metrics::runtime_hook();
+        registry.on_scrape(&runtime);
         Ok(Self {
             settings: settings.clone(),
             registry,
@@ -87,7 +89,7 @@ impl Server {
             routes: RoutesBuilder::default(),
             services: Vec::new(),
             methods: Vec::new(),
-            hooks: Vec::new(),
+            hooks: vec![runtime],
         })
     }
 

@@ -125,12 +125,11 @@ impl Variables {
                 let argument = text(ContextKind::InvalidArg).unwrap_or_default();
                 let flag = argument.split(' ').next().unwrap_or_default();
                 let variable = self.0.iter().find(|variable| variable.flag == flag);
+                let refusal = error.source().map(ToString::to_string);
                 Stop::Setting(SettingError::new(
                     variable.map_or(flag, |variable| &variable.name),
                     text(ContextKind::InvalidValue).unwrap_or_default(),
-                    error
-                        .source()
-                        .map_or_else(|| "cannot be used".to_owned(), ToString::to_string),
+                    refusal.unwrap_or_else(|| "needs a value".to_owned()),
                 ))
             }
             _ => {
