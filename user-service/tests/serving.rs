@@ -1,4 +1,5 @@
 //! What every service does: health, reflection, metrics port, shutdown.
+#![allow(clippy::unwrap_used)] // allowed in tests, and so in what they share
 
 mod common;
 

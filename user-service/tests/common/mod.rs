@@ -1,5 +1,6 @@
 //! What the tests share: a service that really runs, and clients for it.
 #![allow(dead_code)] // each test file uses a part
+#![allow(clippy::unwrap_used)] // allowed in tests, and this is part of them
 
 use std::net::SocketAddr;
 
