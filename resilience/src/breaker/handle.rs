@@ -169,10 +169,7 @@ impl Breaker {
         if to == BreakerState::Open {
             inner.last_trip = Some(transition);
         }
-        self.shared
-            .handles
-            .transition(from, to, reason)
-            .increment(1);
+        self.shared.handles.transition(from, to, reason);
         self.shared.handles.entered(to);
         let (upstream, from, to) = (&self.shared.upstream, from.as_str(), to.as_str());
         let reason_text = reason.as_str();

@@ -430,3 +430,6 @@ fn open_time(config: &BreakerConfig, trips: u32, dice: f64) -> Duration {
         .saturating_mul(2_u32.saturating_pow(trips.min(16)));
     doubled.min(config.open_max).mul_f64(0.8 + 0.4 * dice)
 }
+
+#[cfg(test)]
+mod tests;

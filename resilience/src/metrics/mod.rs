@@ -273,6 +273,8 @@ pub(crate) struct BreakerHandles {
     state: Vec<Gauge>,
     state_seconds: Vec<Gauge>,
     failure_ratio: Gauge,
+    /// In the order of `TripReason::AUTOMATIC`.
+    transitions: Vec<Counter>,
 }
 
 impl BreakerHandles {
@@ -288,28 +290,25 @@ impl BreakerHandles {
             state: per_state(BREAKER_STATE),
             state_seconds: per_state(BREAKER_STATE_SECONDS),
             failure_ratio: gauge!(BREAKER_FAILURE_RATIO, "upstream" => upstream.to_owned()),
+            transitions: TripReason::AUTOMATIC
+                .iter()
+                .map(|(from, to, reason)| transition_counter(upstream, *from, *to, *reason))
+                .collect(),
         };
-        for (from, to, reason) in TripReason::AUTOMATIC {
-            handles.transition(*from, *to, *reason).increment(0);
-        }
         handles.entered(BreakerState::Closed);
         handles
     }
 
-    /// One transition; rare enough to be looked up.
-    pub(crate) fn transition(
-        &self,
-        from: BreakerState,
-        to: BreakerState,
-        reason: TripReason,
-    ) -> Counter {
-        counter!(
-            BREAKER_TRANSITIONS,
-            "upstream" => self.upstream.clone(),
-            "from" => from.as_str(),
-            "to" => to.as_str(),
-            "reason" => reason.as_str()
-        )
+    /// Counts one transition. Those that are made by hand are looked up: there
+    /// are many that could be, and few that are.
+    pub(crate) fn transition(&self, from: BreakerState, to: BreakerState, reason: TripReason) {
+        let known = TripReason::AUTOMATIC
+            .iter()
+            .position(|each| *each == (from, to, reason));
+        match known {
+            Some(index) => self.transitions[index].increment(1),
+            None => transition_counter(&self.upstream, from, to, reason).increment(1),
+        }
     }
 
     /// Shows `state`, and that it is no other.
@@ -325,6 +324,21 @@ impl BreakerHandles {
             gauge.set(time_in(*state).as_secs_f64());
         }
     }
+}
+
+fn transition_counter(
+    upstream: &str,
+    from: BreakerState,
+    to: BreakerState,
+    reason: TripReason,
+) -> Counter {
+    counter!(
+        BREAKER_TRANSITIONS,
+        "upstream" => upstream.to_owned(),
+        "from" => from.as_str(),
+        "to" => to.as_str(),
+        "reason" => reason.as_str()
+    )
 }
 
 /// What the concurrency limit shows.

@@ -112,6 +112,7 @@ where
 }
 
 /// What comes after an attempt has failed.
+#[expect(clippy::large_enum_variant)] // lives on the stack, for a moment
 enum Next {
     Send(Request<Body>),
     Wait(Duration),
