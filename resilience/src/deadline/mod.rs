@@ -139,7 +139,11 @@ impl Expiry for TimedOut {
     }
 }
 
-/// Gives every call a deadline: see the [module](self).
+/// Gives every call a deadline, to its last trailer.
+///
+/// It is the earliest of the request's own `grpc-timeout`, of the [`Deadline`]
+/// of the call that is being served, less [`Deadline::MARGIN`], and of the
+/// configured default. Layers below find it as [`Deadline`] in the request.
 #[derive(Debug, Clone)]
 pub struct DeadlineLayer {
     default: Duration,
@@ -171,7 +175,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// Gives every call a deadline.
+/// Gives every call a deadline: see [`DeadlineLayer`].
 ///
 /// # Errors
 /// [`Rejection::DeadlineExceeded`] when nothing is left at the start: nothing

@@ -9,6 +9,8 @@
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
+
 mod breaker;
 mod deadline;
 mod limit;
