@@ -1,1 +1,59 @@
-//! Placeholder.
+//! The order service: creates orders, after asking the user service who is
+//! ordering.
+//!
+//! | file | what for |
+//! | --- | --- |
+//! | `service.rs` | what happens to a request, in order |
+//! | `validate.rs` | which requests are malformed, and what the others cost |
+//! | `client.rs` | asks the user service: the one file that knows `resilience` |
+//! | `settings.rs` | what can be set |
+//! | `metrics.rs` | what is counted |
+
+mod client;
+mod metrics;
+mod service;
+mod settings;
+mod validate;
+
+use proto::order::order_service_server::OrderServiceServer;
+use service_kit::{Program, Running, ServeSettings, Server, StartError};
+
+pub use settings::{ResilienceSettings, Settings};
+
+use client::UserClient;
+use service::Service;
+
+/// Starts the service, in this process.
+///
+/// It does not wait for the user service: it connects when it first asks.
+///
+/// # Errors
+/// [`StartError`], which names the setting at fault.
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    let server = Server::open(&settings.serve).await?;
+    let users = UserClient::new(&settings)?;
+    let refresh = users.refresh();
+    server
+        .on_scrape(refresh)
+        .service(
+            OrderServiceServer::new(Service::new(users)),
+            proto::order::METHODS,
+        )
+        .serve(proto::FILE_DESCRIPTOR_SET)
+        .await
+}
+
+impl Program for Settings {
+    const NAME: &'static str = "order-service";
+    const ABOUT: &'static str =
+        "The order service: creates orders, asking the user service through the resilient client";
+    const PORTS: (u16, u16) = (50052, 9052);
+
+    fn serve(&self) -> &ServeSettings {
+        &self.serve
+    }
+
+    async fn start(self) -> Result<Running, StartError> {
+        start(self).await
+    }
+}

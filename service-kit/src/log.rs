@@ -92,23 +92,36 @@ pub fn took_ms(start: Instant) -> f64 {
 #[derive(Debug, Clone, Copy)]
 pub struct Id<'a>(pub &'a str);
 
-const ID_CHARS_MAX: usize = 64;
-
 impl fmt::Display for Id<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        for c in chars.by_ref().take(ID_CHARS_MAX) {
-            match c {
-                // `escape_debug` also escapes these, to no use here.
-                '\'' | '"' => f.write_char(c)?,
-                _ => c.escape_debug().try_for_each(|c| f.write_char(c))?,
-            }
+        safely(self.0, 64, f)
+    }
+}
+
+/// A message that came from outside, made as safe as an [`Id`]: at most 200
+/// characters.
+#[derive(Debug, Clone, Copy)]
+pub struct Excerpt<'a>(pub &'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        safely(self.0, 200, f)
+    }
+}
+
+fn safely(text: &str, chars_max: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(chars_max) {
+        match c {
+            // `escape_debug` also escapes these, to no use here.
+            '\'' | '"' => f.write_char(c)?,
+            _ => c.escape_debug().try_for_each(|c| f.write_char(c))?,
         }
-        if chars.next().is_some() {
-            f.write_char('…')
-        } else {
-            Ok(())
-        }
+    }
+    if chars.next().is_some() {
+        f.write_char('…')
+    } else {
+        Ok(())
     }
 }
 
@@ -119,7 +132,7 @@ mod tests {
     #[test]
     fn a_logged_id_is_short_and_stays_on_its_line() {
         let hostile = format!("{}\n\u{1b}[31m", "x".repeat(1_000_000));
-        assert_eq!(Id(&hostile).to_string().chars().count(), ID_CHARS_MAX + 1);
+        assert_eq!(Id(&hostile).to_string().chars().count(), 64 + 1);
         assert_eq!(
             Id("a\r\n\u{1b}[0m\u{202e}").to_string(),
             "a\\r\\n\\u{1b}[0m\\u{202e}"

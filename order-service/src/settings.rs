@@ -1,0 +1,286 @@
+//! The settings of this service.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use service_kit::{
+    ServeSettings,
+    settings::{duration, number, on_off, shown},
+};
+use tonic::transport::Uri;
+
+/// Everything that can be set.
+///
+/// # Defaults
+///
+/// The user service at localhost:50051, the client's own defaults, any free
+/// ports on the loopback address (the program has ports of its own).
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Where to listen.
+    #[command(flatten)]
+    pub serve: ServeSettings,
+
+    /// The user service: host:port, or http://host:port.
+    #[arg(
+        long,
+        env = "USER_SERVICE_URL",
+        value_name = "URL",
+        default_value = Self::default().user_service_url,
+        value_parser = url
+    )]
+    pub user_service_url: String,
+
+    /// How the user service is asked.
+    #[command(flatten)]
+    pub resilience: ResilienceSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            serve: ServeSettings::default(),
+            user_service_url: "localhost:50051".to_owned(),
+            resilience: ResilienceSettings::default(),
+        }
+    }
+}
+
+/// How the user service is asked. The defaults are those of the client, and so
+/// are the rules between settings.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "How the user service is asked")]
+pub struct ResilienceSettings {
+    /// on, or off for tonic's plain client, which waits for ever: for comparison.
+    #[arg(
+        id = "resilience",
+        long = "resilience",
+        env = "RESILIENCE",
+        value_name = "ON|OFF",
+        action = ArgAction::Set,
+        default_value = "on",
+        value_parser = on_off
+    )]
+    pub enabled: bool,
+
+    /// Time for a call, with all its attempts and waits.
+    #[arg(
+        long = "resilience-deadline",
+        env = "RESILIENCE_DEADLINE",
+        value_name = "TIME",
+        default_value = shown(Self::default().deadline),
+        value_parser = duration
+    )]
+    pub deadline: Duration,
+
+    /// Time for one attempt.
+    #[arg(
+        long = "resilience-attempt-timeout",
+        env = "RESILIENCE_ATTEMPT_TIMEOUT",
+        value_name = "TIME",
+        default_value = shown(Self::default().attempt_timeout),
+        value_parser = duration
+    )]
+    pub attempt_timeout: Duration,
+
+    /// Attempts of a call, the first included: 1 to 5.
+    #[arg(
+        long = "resilience-max-attempts",
+        env = "RESILIENCE_MAX_ATTEMPTS",
+        value_name = "N",
+        default_value_t = Self::default().max_attempts,
+        value_parser = number(1..=5_u32)
+    )]
+    pub max_attempts: u32,
+
+    /// The wait before the first retry, at most; it doubles from there.
+    #[arg(
+        long = "resilience-backoff-initial",
+        env = "RESILIENCE_BACKOFF_INITIAL",
+        value_name = "TIME",
+        default_value = shown(Self::default().backoff_initial),
+        value_parser = duration
+    )]
+    pub backoff_initial: Duration,
+
+    /// The wait before any retry, at most.
+    #[arg(
+        long = "resilience-backoff-max",
+        env = "RESILIENCE_BACKOFF_MAX",
+        value_name = "TIME",
+        default_value = shown(Self::default().backoff_max),
+        value_parser = duration
+    )]
+    pub backoff_max: Duration,
+
+    /// Retries that all calls together may make before successes pay for more.
+    #[arg(
+        long = "resilience-budget-capacity",
+        env = "RESILIENCE_BUDGET_CAPACITY",
+        value_name = "N",
+        default_value_t = Self::default().budget_capacity,
+        value_parser = number(0..=1000_u32)
+    )]
+    pub budget_capacity: u32,
+
+    /// Retries that one success pays for: 0 to 1.
+    #[arg(
+        long = "resilience-budget-deposit",
+        env = "RESILIENCE_BUDGET_DEPOSIT",
+        value_name = "SHARE",
+        default_value_t = Self::default().budget_deposit,
+        value_parser = number(0.0..=1.0_f64)
+    )]
+    pub budget_deposit: f64,
+
+    /// Attempts in flight at once.
+    #[arg(
+        long = "resilience-concurrency-limit",
+        env = "RESILIENCE_CONCURRENCY_LIMIT",
+        value_name = "N",
+        default_value_t = Self::default().concurrency_limit,
+        value_parser = number(1..=1_000_000_usize)
+    )]
+    pub concurrency_limit: usize,
+
+    /// Attempts that may wait for others to end.
+    #[arg(
+        long = "resilience-queue-limit",
+        env = "RESILIENCE_QUEUE_LIMIT",
+        value_name = "N",
+        default_value_t = Self::default().queue_limit,
+        value_parser = number(0..=1_000_000_usize)
+    )]
+    pub queue_limit: usize,
+
+    /// How long they may wait.
+    #[arg(
+        long = "resilience-queue-timeout",
+        env = "RESILIENCE_QUEUE_TIMEOUT",
+        value_name = "TIME",
+        default_value = shown(Self::default().queue_timeout),
+        value_parser = duration
+    )]
+    pub queue_timeout: Duration,
+
+    /// The circuit opens when it is sure that at least this share of attempts
+    /// fails: more than 0, at most 0.99.
+    #[arg(
+        long = "resilience-breaker-failure-ratio",
+        env = "RESILIENCE_BREAKER_FAILURE_RATIO",
+        value_name = "SHARE",
+        default_value_t = Self::default().breaker_failure_ratio,
+        value_parser = number(0.0..=0.99_f64)
+    )]
+    pub breaker_failure_ratio: f64,
+
+    /// How far back it looks.
+    #[arg(
+        long = "resilience-breaker-window",
+        env = "RESILIENCE_BREAKER_WINDOW",
+        value_name = "TIME",
+        default_value = shown(Self::default().breaker_window),
+        value_parser = duration
+    )]
+    pub breaker_window: Duration,
+
+    /// How long it stays open at first.
+    #[arg(
+        long = "resilience-breaker-open-initial",
+        env = "RESILIENCE_BREAKER_OPEN_INITIAL",
+        value_name = "TIME",
+        default_value = shown(Self::default().breaker_open_initial),
+        value_parser = duration
+    )]
+    pub breaker_open_initial: Duration,
+
+    /// How long it stays open at most, while the user service stays down.
+    #[arg(
+        long = "resilience-breaker-open-max",
+        env = "RESILIENCE_BREAKER_OPEN_MAX",
+        value_name = "TIME",
+        default_value = shown(Self::default().breaker_open_max),
+        value_parser = duration
+    )]
+    pub breaker_open_max: Duration,
+
+    /// Probes that a half-open circuit lets through.
+    #[arg(
+        long = "resilience-breaker-probes",
+        env = "RESILIENCE_BREAKER_PROBES",
+        value_name = "N",
+        default_value_t = Self::default().breaker_probes,
+        value_parser = number(1..=1000_u32)
+    )]
+    pub breaker_probes: u32,
+
+    /// Time for a connection to be made.
+    #[arg(
+        long = "resilience-connect-timeout",
+        env = "RESILIENCE_CONNECT_TIMEOUT",
+        value_name = "TIME",
+        default_value = shown(Self::default().connect_timeout),
+        value_parser = duration
+    )]
+    pub connect_timeout: Duration,
+}
+
+/// `host:port` or `http://host:port`, and nothing more: no user name that the
+/// log would show, no path that gRPC has no use for.
+fn url(text: &str) -> Result<String, &'static str> {
+    let refused = "must be host:port or http://host:port, such as user-service:50051";
+    let full = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let uri: Uri = full.parse().map_err(|_| refused)?;
+    let plain = uri.scheme_str() == Some("http")
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.port_u16().is_some_and(|port| port > 0)
+        && uri
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'))
+        && matches!(
+            uri.path_and_query().map_or("/", |path| path.as_str()),
+            "" | "/"
+        );
+    if plain {
+        Ok(text.to_owned())
+    } else {
+        Err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_service_is_named_by_host_and_port() {
+        for good in [
+            "user-service:50051",
+            "http://user-service:50051",
+            "http://user-service:50051/",
+            "127.0.0.1:1",
+            "[::1]:50051",
+        ] {
+            assert_eq!(url(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "user-service",
+            ":50051",
+            "host:0",
+            "host:99999",
+            "host:port",
+            "https://host:1",
+            "http://me:secret@host:1",
+            "http://host:1/path",
+            "host:1?query",
+            "a b:1",
+        ] {
+            assert!(url(bad).is_err(), "{bad:?}");
+        }
+    }
+}
