@@ -81,9 +81,11 @@ pub(crate) struct Orders(OrderServiceClient<Client<HttpConnector, Body>>);
 
 impl Orders {
     pub(crate) fn of(service: &Running) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true); // else each call waits 40 ms for an ACK
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
-            .build_http();
+            .build(connector);
         let origin = format!("http://{}", service.grpc_addr()).parse().unwrap();
         Self(OrderServiceClient::with_origin(client, origin))
     }
