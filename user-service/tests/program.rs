@@ -11,8 +11,9 @@ use std::{
 };
 
 use common::{channel, reached, validate};
-use proto::user::user_service_client::UserServiceClient;
-use tokio::time::Instant;
+use proto::user::{ValidateUserResponse, user_service_client::UserServiceClient};
+use tokio::{task::JoinHandle, time::Instant};
+use tonic::{Response, Status};
 
 /// The program, with nothing in its environment but these.
 fn program(variables: &[(&str, &str)]) -> Command {
@@ -44,11 +45,7 @@ impl Serving {
             .spawn()
             .unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut begin = String::new();
-        while !begin.contains(" grpc=") {
-            let read = output.read_line(&mut begin).unwrap();
-            assert_ne!(read, 0, "it ended before it served: {begin}");
-        }
+        let begin = read_until(&mut output, " grpc=");
         let address = |field: &str| {
             let (_, rest) = begin.split_once(field).unwrap();
             rest.split_whitespace().next().unwrap().parse().unwrap()
@@ -60,6 +57,10 @@ impl Serving {
             metrics: address(" metrics="),
             begin,
         }
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        read_until(&mut self.output, text);
     }
 
     fn signal(&self, name: &str) {
@@ -79,6 +80,16 @@ impl Serving {
         self.output.read_to_string(&mut log).unwrap();
         (self.child.wait().unwrap().code(), log)
     }
+}
+
+/// Reads lines until one has `text`.
+fn read_until(output: &mut BufReader<ChildStdout>, text: &str) -> String {
+    let mut lines = String::new();
+    while !lines.contains(text) {
+        let read = output.read_line(&mut lines).unwrap();
+        assert_ne!(read, 0, "it ended before {text:?}: {lines}");
+    }
+    lines
 }
 
 impl Drop for Serving {
@@ -206,13 +217,22 @@ fn an_idle_program_stops_at_once_when_asked() {
     }
 }
 
-#[tokio::test]
-async fn a_program_whose_calls_hang_still_stops_with_0_within_ten_seconds() {
+/// A program with a call that hangs.
+async fn hanging() -> (
+    Serving,
+    JoinHandle<Result<Response<ValidateUserResponse>, Status>>,
+) {
     let service = Serving::start(&[("CHAOS", "hang")]);
     let mut users = UserServiceClient::new(channel(service.grpc).await);
     let call = tokio::spawn(async move { users.validate_user(validate("user-123")).await });
     let hung = "chaos_injected_total{kind=\"hang\",method=\"user.UserService/ValidateUser\"}";
     reached(service.metrics, hung, 1.0).await;
+    (service, call)
+}
+
+#[tokio::test]
+async fn a_program_whose_calls_hang_still_stops_with_0_within_ten_seconds() {
+    let (service, call) = hanging().await;
     let started = Instant::now();
     service.signal("TERM");
 
@@ -227,4 +247,22 @@ async fn a_program_whose_calls_hang_still_stops_with_0_within_ten_seconds() {
     assert!(log.contains("cutting off 1 connections"), "{log}");
     assert!(log.contains("outcome=\"cancelled\""), "{log}");
     assert!(call.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_a_program_at_once() {
+    let (mut service, _call) = hanging().await;
+    let started = Instant::now();
+    service.signal("TERM");
+    service.wait_for("SIGTERM: stopping");
+    service.signal("INT");
+
+    let (code, log) = tokio::task::spawn_blocking(|| service.end()).await.unwrap();
+
+    assert_eq!(code, Some(0), "{log}");
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
 }

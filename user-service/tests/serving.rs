@@ -205,3 +205,24 @@ async fn an_idle_connection_does_not_hold_up_a_stop() {
         started.elapsed()
     );
 }
+
+#[tokio::test]
+async fn a_service_that_is_dropped_cuts_its_calls() {
+    let service = service("hang", false).await;
+    let (address, metrics) = (service.grpc_addr(), service.metrics_addr());
+    let mut users = users(&service).await;
+    let call = tokio::spawn(async move { users.validate_user(validate("user-123")).await });
+    let hung = "chaos_injected_total{kind=\"hang\",method=\"user.UserService/ValidateUser\"}";
+    reached(metrics, hung, 1.0).await;
+    let started = Instant::now();
+
+    drop(service);
+
+    call.await.unwrap().unwrap_err();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(TcpStream::connect(address).await.is_err());
+}

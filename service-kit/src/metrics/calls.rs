@@ -6,68 +6,31 @@
 //! has no body.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use metrics::{Counter, Histogram, counter, histogram};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::{CALL_DURATION, CALL_STARTED};
-use crate::code;
+use super::rows::{Call, Rows};
 
-/// Measures the calls of a server.
-///
-/// A call of a method that is not known counts as `other`, so that a stranger
-/// cannot add rows. Health checks and reflection are not measured: a watch that
-/// stays open for a week says nothing about latency.
+/// Measures the calls of a server, all but health checks and reflection.
 #[derive(Debug, Clone)]
 pub(crate) struct CallMetricsLayer {
     rows: Arc<Rows>,
 }
 
-#[derive(Debug)]
-struct Rows {
-    known: HashMap<&'static str, Arc<Row>>,
-    other: Arc<Row>,
-}
-
 impl CallMetricsLayer {
-    /// Registers the rows of `methods` (`package.Service/Method`), at zero.
+    /// Registers `methods` (`package.Service/Method`), at zero.
     pub(crate) fn new(methods: impl IntoIterator<Item = &'static str>) -> Self {
-        let known = methods
-            .into_iter()
-            .map(|method| (method, Row::new(method)))
-            .collect();
         Self {
-            rows: Arc::new(Rows {
-                known,
-                other: Row::new("other"),
-            }),
+            rows: Arc::new(Rows::new(methods)),
         }
-    }
-
-    fn start(&self, path: &str) -> Option<Call> {
-        if path.starts_with("/grpc.") {
-            return None;
-        }
-        let known = path
-            .strip_prefix('/')
-            .and_then(|method| self.rows.known.get(method));
-        let row = Arc::clone(known.unwrap_or(&self.rows.other));
-        row.started.increment(1);
-        Some(Call {
-            row,
-            started: Instant::now(),
-            over: false,
-        })
     }
 }
 
@@ -76,65 +39,9 @@ impl<S> Layer<S> for CallMetricsLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         CallMetrics {
-            layer: self.clone(),
+            rows: Arc::clone(&self.rows),
             inner,
         }
-    }
-}
-
-/// The metrics of one method.
-#[derive(Debug)]
-struct Row {
-    method: &'static str,
-    started: Counter,
-    /// By code; made when first needed, so that codes which never occur do not
-    /// fill the page.
-    durations: [OnceLock<Histogram>; code::NAMES.len()],
-}
-
-impl Row {
-    fn new(method: &'static str) -> Arc<Self> {
-        let row = Self {
-            method,
-            started: counter!(CALL_STARTED, "grpc_method" => method),
-            durations: Default::default(),
-        };
-        for code in [Code::Ok, Code::Unavailable, Code::DeadlineExceeded] {
-            row.duration(code);
-        }
-        Arc::new(row)
-    }
-
-    fn duration(&self, code: Code) -> &Histogram {
-        self.durations[code as usize].get_or_init(|| {
-            histogram!(
-                CALL_DURATION,
-                "grpc_method" => self.method, "grpc_status" => code::name(code)
-            )
-        })
-    }
-}
-
-/// A call under way. Ends once; dropped before that, it was cancelled.
-#[derive(Debug)]
-struct Call {
-    row: Arc<Row>,
-    started: Instant,
-    over: bool,
-}
-
-impl Call {
-    fn end(&mut self, code: Code) {
-        if !self.over {
-            self.over = true;
-            self.row.duration(code).record(self.started.elapsed());
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.end(Code::Cancelled);
     }
 }
 
@@ -148,7 +55,7 @@ fn status(headers: &HeaderMap) -> Option<Code> {
 /// The service of [`CallMetricsLayer`].
 #[derive(Debug, Clone)]
 pub(crate) struct CallMetrics<S> {
-    layer: CallMetricsLayer,
+    rows: Arc<Rows>,
     inner: S,
 }
 
@@ -165,7 +72,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = self.layer.start(request.uri().path());
+        let call = self.rows.start(request.uri().path());
         Measured {
             inner: self.inner.call(request),
             call,

@@ -8,6 +8,7 @@
 //! This file holds all metric names of this crate.
 
 mod calls;
+mod rows;
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},

@@ -44,6 +44,10 @@ use scrape::MetricsServer;
 /// hyper's default of 200 is what one client at 200 calls/s has in flight when
 /// its calls take a second, which is when it matters.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Calls of one connection that may be reset before they were begun. h2 closes
+/// the connection at 20, as under attack; but that is also what a service
+/// finds when it was stopped for a second, and its clients gave up meanwhile.
+const RESETS_PENDING_MAX: usize = 256;
 /// How long a client may stay silent before it is asked whether it is there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it has to answer that.
@@ -178,6 +182,7 @@ async fn serve(
 ) {
     let served = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_PENDING_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .layer(measure)

@@ -5,7 +5,7 @@ use proto::chaos::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{grammar::Chaos, switch::ChaosSwitch};
+use super::{faults::Chaos, switch::ChaosSwitch};
 
 /// The service, which is only there when the settings say so: whoever reaches
 /// it can take the user service down.

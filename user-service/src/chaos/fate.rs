@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tonic::Code;
 
-use super::grammar::{Chaos, Share};
+use super::faults::{Chaos, Share};
 
 /// What happens to one call, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Chaos {
             latency: self
                 .latency
                 .filter(|latency| delay(latency.share))
-                .map(|latency| latency.min + (latency.max - latency.min).mul_f64(part)),
+                .map(|latency| latency.min + latency.max.saturating_sub(latency.min).mul_f64(part)),
             error: self
                 .error
                 .filter(|fault| error(fault.share))

@@ -27,7 +27,7 @@ use tokio::{
 use tonic::Status;
 use tracing::info;
 
-use super::grammar::{Capacity, Chaos};
+use super::faults::{Capacity, Chaos};
 use crate::metrics::Injected;
 
 /// How long a call may wait for a slot. Longer than any caller with a deadline
@@ -36,7 +36,7 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The faults in force, shared by all who inject and change them.
 #[derive(Clone)]
-pub struct ChaosSwitch(Arc<watch::Sender<Arc<Regime>>>);
+pub(crate) struct ChaosSwitch(Arc<watch::Sender<Arc<Regime>>>);
 
 /// One setting of faults, from when it was set until the next.
 struct Regime {
@@ -48,8 +48,7 @@ struct Regime {
 
 impl ChaosSwitch {
     /// Begins with these faults.
-    #[must_use]
-    pub fn new(chaos: Chaos) -> Self {
+    pub(crate) fn new(chaos: Chaos) -> Self {
         if !chaos.is_off() {
             info!(%chaos, "injecting faults");
         }
@@ -57,13 +56,12 @@ impl ChaosSwitch {
     }
 
     /// The faults in force.
-    #[must_use]
-    pub fn in_force(&self) -> Chaos {
+    pub(crate) fn in_force(&self) -> Chaos {
         self.0.borrow().chaos.clone()
     }
 
     /// Puts other faults in force, or the same ones from the beginning.
-    pub fn set(&self, chaos: Chaos) {
+    pub(crate) fn set(&self, chaos: Chaos) {
         info!(%chaos, "faults changed");
         self.0.send_replace(Arc::new(Regime::new(chaos)));
     }
@@ -163,9 +161,10 @@ struct Slots {
 
 impl Slots {
     fn new(Capacity { slots, queue }: Capacity) -> Self {
+        let semaphore = |permits: usize| Semaphore::new(permits.min(Semaphore::MAX_PERMITS));
         Self {
-            places: Arc::new(Semaphore::new(slots + queue)),
-            slots: Arc::new(Semaphore::new(slots)),
+            places: Arc::new(semaphore(slots.saturating_add(queue))),
+            slots: Arc::new(semaphore(slots)),
         }
     }
 
