@@ -132,8 +132,8 @@ impl Drop for Record<'_> {
             None => ("cancelled", "none"),
         };
         info!(
-            order_id = self.order_id,
-            user_id = self.user_id,
+            order_id = %self.order_id,
+            user_id = %self.user_id,
             outcome = status,
             reason,
             took_ms = log::took_ms(self.started),

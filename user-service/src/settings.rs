@@ -17,10 +17,16 @@ pub struct Settings {
     #[command(flatten)]
     pub serve: ServeSettings,
 
-    /// Faults to inject: off, flaky, slow, brownout, hang or down, or terms
-    /// separated by commas: error=SHARE[:CODE], latency=TIME[..TIME][@SHARE],
-    /// hang=SHARE, capacity=N, queue=N, seed=N.
-    #[arg(long, env = "CHAOS", value_name = "FAULTS", default_value_t = Chaos::default())]
+    /// Faults to inject.
+    #[arg(
+        long,
+        env = "CHAOS",
+        value_name = "FAULTS",
+        default_value_t = Chaos::default(),
+        help = "Faults to inject: off, flaky, slow, brownout, hang or down, or terms separated by \
+                commas: error=SHARE[:CODE], latency=TIME[..TIME][@SHARE], hang=SHARE, capacity=N, \
+                queue=N, seed=N"
+    )]
     pub chaos: Chaos,
 
     /// Whether the faults can be read and changed over gRPC (chaos.v1.Chaos):
