@@ -3,6 +3,8 @@
 //! The required figures stand in [`required`] and nowhere else. Judging is a function of a
 //! recording: nothing here knows where it came from.
 
+pub mod required;
+
 use std::time::Duration;
 
 use crate::{
@@ -12,33 +14,6 @@ use crate::{
     scrape::BreakerState,
     words::{at_least, at_most, short},
 };
-
-/// The figures that are promised.
-pub mod required {
-    use std::time::Duration;
-
-    /// While 10 % of the attempts fail. Three attempts could reach 99.9 %.
-    pub const SUCCESS_AT_10: f64 = 0.996;
-    /// While 10 % of the attempts fail. Retrying every failure costs 1.11.
-    pub const ATTEMPTS_AT_10: f64 = 1.14;
-    /// While 30 % of the attempts fail. Three attempts could reach 97.3 %.
-    pub const SUCCESS_AT_30: f64 = 0.958;
-    /// While 30 % of the attempts fail. Retrying every failure costs 1.39.
-    pub const ATTEMPTS_AT_30: f64 = 1.45;
-    /// How far past the deadline an answer may arrive: scheduling and the way back.
-    pub const PAST_DEADLINE: Duration = Duration::from_millis(50);
-    /// How long a hang goes unnoticed.
-    pub const OPEN_AFTER: Duration = Duration::from_secs(1);
-    /// How long after a hang calls are still refused.
-    pub const CLOSED_AFTER: Duration = Duration::from_secs(2);
-    /// From when on after a fault everything is well again.
-    pub const WELL_AFTER: Duration = Duration::from_secs(2);
-    /// What "well again" means.
-    pub const SUCCESS_WHEN_WELL: f64 = 0.99;
-    /// Retries in an outage, beyond what the budget held when it began: what calls that
-    /// succeeded just before it still pay in.
-    pub const RETRIES_PAST_BUDGET: u32 = 5;
-}
 
 /// A share of fewer calls than this is luck.
 const CALLS_MIN: usize = 500;
@@ -54,6 +29,13 @@ pub struct Terms {
     pub budget_capacity: u32,
 }
 
+impl Terms {
+    /// How long an answer may take, however it ends.
+    pub fn latest(&self) -> Duration {
+        self.deadline + required::PAST_DEADLINE
+    }
+}
+
 /// One promise, and what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
@@ -67,6 +49,13 @@ pub struct Claim {
     pub measured: String,
     /// Whether it was kept.
     pub verdict: Verdict,
+}
+
+impl Claim {
+    /// `hang: breaker open after`.
+    pub fn name(&self) -> String {
+        format!("{}: {}", self.when, self.what)
+    }
 }
 
 /// Whether a claim was kept.
@@ -130,7 +119,7 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
         }
     }
 
-    let latest = terms.deadline + required::PAST_DEADLINE;
+    let latest = terms.latest();
     claim(
         "every phase".to_owned(),
         "slowest answer",
@@ -295,8 +284,9 @@ fn retries_in_outage(recording: &Recording, most: u32) -> Measured {
 fn recovers(recording: &Recording) -> Measured {
     let share = |(fault, clean): (Span, Span)| {
         let start = clean.start + required::WELL_AFTER;
+        let end = clean.end.saturating_sub(required::BEFORE_NEXT_FAULT);
         let enough = start + RECOVERY_WINDOW_MIN <= clean.end;
-        let calls = recording.calls_between(start, clean.end);
+        let calls = recording.calls_between(start, end);
         let share = success_share(calls).filter(|_| enough)?;
         Some((share, fault.kind))
     };

@@ -7,6 +7,8 @@ use crate::recording::{Call, Outcome, Recording, Span, percentile, success_share
 /// How long a phase is left alone before its attempts are counted: until then, answers to
 /// the attempts of the phase before it are still coming in.
 const SETTLING: Duration = Duration::from_millis(500);
+/// With fewer calls than this in a slice, one retry more or less is a spike.
+const CALLS_PER_SLICE_MIN: usize = 10;
 /// A call that starts later than this has been held up by the generator.
 const LATE: Duration = Duration::from_millis(20);
 /// More late calls than this, of all: the generator did not keep up.
@@ -21,7 +23,9 @@ pub struct PhaseFigures {
     pub calls: usize,
     /// How many of them succeeded, from 0 to 1.
     pub success: Option<f64>,
-    /// Successes per second.
+    /// How many of them succeeded no later than they had to, from 0 to 1.
+    pub in_time: Option<f64>,
+    /// The latter, in a second.
     pub goodput: f64,
     /// Half of the calls were faster.
     pub p50: Option<Duration>,
@@ -40,16 +44,17 @@ pub struct PhaseFigures {
 }
 
 impl PhaseFigures {
-    /// Adds up one phase.
-    pub fn of(recording: &Recording, span: &Span) -> Self {
+    /// Adds up one phase. `latest` is how long an order may take to be of use.
+    pub fn of(recording: &Recording, span: &Span, latest: Duration) -> Self {
         let calls = recording.calls_of(span);
-        let success = success_share(calls);
+        let in_time = in_time_share(calls, latest);
         let seconds = span.length().as_secs_f64().max(f64::EPSILON);
         Self {
             span: *span,
             calls: calls.len(),
-            success,
-            goodput: success.unwrap_or(0.0) * calls.len() as f64 / seconds,
+            success: success_share(calls),
+            in_time,
+            goodput: in_time.unwrap_or(0.0) * calls.len() as f64 / seconds,
             p50: percentile(calls, 50.0),
             p95: percentile(calls, 95.0),
             p99: percentile(calls, 99.0),
@@ -61,10 +66,21 @@ impl PhaseFigures {
     }
 
     /// Adds up every phase that was begun.
-    pub fn all(recording: &Recording) -> Vec<Self> {
+    pub fn all(recording: &Recording, latest: Duration) -> Vec<Self> {
         let spans = recording.spans.iter();
-        spans.map(|span| Self::of(recording, span)).collect()
+        spans
+            .map(|span| Self::of(recording, span, latest))
+            .collect()
     }
+}
+
+fn in_time(call: &Call, latest: Duration) -> bool {
+    call.outcome == Outcome::Created && call.latency <= latest
+}
+
+fn in_time_share(calls: &[Call], latest: Duration) -> Option<f64> {
+    let count = calls.iter().filter(|call| in_time(call, latest)).count();
+    (!calls.is_empty()).then(|| count as f64 / calls.len() as f64)
 }
 
 /// Attempts sent to the user service for each call to it, refused calls included.
@@ -95,24 +111,30 @@ pub struct Slice {
     /// The middle of it, in seconds.
     pub at: f64,
     /// Calls in a second that came to this end: see [`Slice::OUTCOMES`].
-    pub per_second: [f64; 4],
-    /// How many of the calls succeeded, in percent.
-    pub success: Option<f64>,
+    pub per_second: [f64; 5],
+    /// How many of the calls succeeded no later than they had to, in percent.
+    pub in_time: Option<f64>,
     /// p50, p95 and p99, in milliseconds.
     pub latencies: [Option<f64>; 3],
-    /// Attempts for each call.
+    /// Attempts sent to the user service, for each call that was placed.
     pub attempts_per_call: Option<f64>,
 }
 
 impl Slice {
     /// The order of `per_second`, for people.
-    pub const OUTCOMES: [&str; 4] = ["created", "refused at once", "failed", "no answer"];
+    pub const OUTCOMES: [&str; 5] = [
+        "created",
+        "created too late",
+        "refused at once",
+        "failed",
+        "no answer",
+    ];
     /// The order of `latencies`.
     pub const PERCENTILES: [f64; 3] = [50.0, 95.0, 99.0];
 }
 
 /// Cuts a run into at most 200 slices of half a second or more.
-pub fn slices(recording: &Recording) -> Vec<Slice> {
+pub fn slices(recording: &Recording, latest: Duration) -> Vec<Slice> {
     let total = recording.length();
     let halves = (total.as_secs_f64() / 200.0 / 0.5).ceil().max(1.0);
     let width = Duration::from_millis(500).mul_f64(halves);
@@ -120,7 +142,7 @@ pub fn slices(recording: &Recording) -> Vec<Slice> {
     (0..count)
         .map(|index| {
             let start = width * index;
-            slice(recording, start, (start + width).min(total))
+            slice(recording, start, (start + width).min(total), latest)
         })
         // The last one may be too narrow to say anything.
         .filter(|(length, _)| *length * 2 > width)
@@ -128,16 +150,22 @@ pub fn slices(recording: &Recording) -> Vec<Slice> {
         .collect()
 }
 
-fn slice(recording: &Recording, start: Duration, end: Duration) -> (Duration, Slice) {
+fn slice(
+    recording: &Recording,
+    start: Duration,
+    end: Duration,
+    latest: Duration,
+) -> (Duration, Slice) {
     let calls = recording.calls_between(start, end);
     let seconds = (end - start).as_secs_f64();
-    let mut per_second = [0.0; 4];
+    let mut per_second = [0.0; 5];
     for call in calls {
         let index = match call.outcome {
-            Outcome::Created => 0,
-            Outcome::Refused => 1,
-            Outcome::Failed | Outcome::Error => 2,
-            Outcome::NoAnswer => 3,
+            Outcome::Created if in_time(call, latest) => 0,
+            Outcome::Created => 1,
+            Outcome::Refused => 2,
+            Outcome::Failed | Outcome::Error => 3,
+            Outcome::NoAnswer => 4,
             Outcome::NotStarted => continue,
         };
         per_second[index] += 1.0 / seconds;
@@ -146,20 +174,20 @@ fn slice(recording: &Recording, start: Duration, end: Duration) -> (Duration, Sl
     let slice = Slice {
         at: (start + end).as_secs_f64() / 2.0,
         per_second,
-        success: success_share(calls).map(|share| share * 100.0),
+        in_time: in_time_share(calls, latest).map(|share| share * 100.0),
         latencies: Slice::PERCENTILES.map(|percent| percentile(calls, percent).map(millis)),
-        attempts_per_call: attempts_between(recording, start, end),
+        attempts_per_call: attempts_between(recording, start, end)
+            .filter(|_| calls.len() >= CALLS_PER_SLICE_MIN)
+            .map(|attempts| attempts / calls.len() as f64),
     };
     (end - start, slice)
 }
 
-/// Attempts for each call, from the pages nearest to the bounds.
+/// Attempts sent, from the pages nearest to the bounds.
 fn attempts_between(recording: &Recording, start: Duration, end: Duration) -> Option<f64> {
     let first = recording.sample_before(start)?;
     let last = recording.sample_before(end)?;
-    let calls = last.calls - first.calls;
-    // With fewer calls than this, one retry more or less is a spike.
-    (calls >= 10.0).then(|| (last.attempts - first.attempts) / calls)
+    Some(last.attempts - first.attempts)
 }
 
 /// How well the generator kept to its own schedule.
@@ -209,16 +237,18 @@ mod tests {
             .phase(Kind::Steady, 4, |_| (Outcome::Created, 10))
             .phase(Kind::Errors(10), 8, |index| match index % 100 {
                 0 => (Outcome::Failed, 400),
+                1 => (Outcome::Created, 350),
                 nth if nth < 10 => (Outcome::Created, 60),
                 _ => (Outcome::Created, 20),
             })
             .attempts_per_call(1.11)
             .recording();
-        let figures = PhaseFigures::all(&recording);
+        let figures = PhaseFigures::all(&recording, Duration::from_millis(300));
         assert_eq!(figures.len(), 2);
         assert_eq!(figures[1].calls, 1_600);
         assert_eq!(figures[1].success, Some(0.99));
-        assert_eq!(figures[1].goodput, 198.0);
+        assert_eq!(figures[1].in_time, Some(0.98));
+        assert_eq!(figures[1].goodput, 196.0);
         assert_eq!(figures[1].p50, Some(Duration::from_millis(20)));
         assert_eq!(figures[1].p95, Some(Duration::from_millis(60)));
         assert_eq!(figures[1].slowest, Some(Duration::from_millis(400)));
@@ -232,7 +262,7 @@ mod tests {
             .phase(Kind::Down, 4, |_| (Outcome::Refused, 1))
             .recording();
         recording.samples = Err("not there".to_owned());
-        let figures = &PhaseFigures::all(&recording)[0];
+        let figures = &PhaseFigures::all(&recording, Duration::from_secs(1))[0];
         assert_eq!(figures.attempts_per_call, None);
         assert_eq!(figures.retries, None);
         assert_eq!(figures.open, None);
@@ -242,17 +272,19 @@ mod tests {
     #[test]
     fn slices_cover_the_run_and_stay_few_however_long_it_is() {
         let run = |seconds| {
-            Script::new()
+            let recording = Script::new()
                 .phase(Kind::Steady, seconds, |_| (Outcome::Created, 5))
-                .recording()
+                .recording();
+            slices(&recording, Duration::from_secs(1))
         };
-        let short = slices(&run(4));
+        let short = run(4);
         assert_eq!(short.len(), 8);
         assert_eq!(short[0].at, 0.25);
-        assert_eq!(short[7].per_second, [200.0, 0.0, 0.0, 0.0]);
-        assert_eq!(short[7].success, Some(100.0));
-        assert!(slices(&run(600)).len() <= 200);
-        assert!(slices(&run(0)).is_empty());
+        assert_eq!(short[7].per_second, [200.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(short[7].in_time, Some(100.0));
+        assert_eq!(short[7].attempts_per_call, Some(1.0));
+        assert!(run(600).len() <= 200);
+        assert!(run(0).is_empty());
     }
 
     #[test]

@@ -19,7 +19,10 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::recording::{Call, Outcome, Recorder};
+use crate::{
+    recorder::Recorder,
+    recording::{Call, Outcome},
+};
 
 /// When calls start: evenly, from `start` on.
 #[derive(Debug, Clone, Copy)]

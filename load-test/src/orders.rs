@@ -80,7 +80,8 @@ fn outcome(order_id: &str, answer: &CreateOrderResponse) -> Outcome {
     match answer.status.as_str() {
         // An answer to another order is none to this one.
         "CREATED" if answer.order_id == order_id => Outcome::Created,
-        "ERROR" if answer.error_message.contains("refused") => Outcome::Refused,
+        // Not any "refused": that the connection was refused is a failure.
+        "ERROR" if answer.error_message.contains("refused locally") => Outcome::Refused,
         _ => Outcome::Failed,
     }
 }
@@ -169,5 +170,13 @@ mod tests {
         assert_eq!(outcome("a", &answer("a", "", "")), Outcome::Failed);
         let failed = answer("a", "ERROR", "user validation failed: UNAVAILABLE");
         assert_eq!(outcome("a", &failed), Outcome::Failed);
+        let failed = answer("a", "ERROR", "failed remotely: connection refused");
+        assert_eq!(outcome("a", &failed), Outcome::Failed);
+        let refused = answer(
+            "a",
+            "ERROR",
+            "user validation failed: refused locally: open",
+        );
+        assert_eq!(outcome("a", &refused), Outcome::Refused);
     }
 }

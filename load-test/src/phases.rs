@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use service_kit::settings::{duration, shown};
+
 /// Longest run that is accepted; it bounds every buffer that grows with time.
 const RUN_MAX: Duration = Duration::from_secs(3600);
 /// Shorter than this, a phase says nothing.
@@ -195,9 +197,7 @@ impl fmt::Display for Phases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, phase) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            let length = humantime::format_duration(phase.length)
-                .to_string()
-                .replace(' ', "");
+            let length = shown(phase.length).replace(' ', "");
             match phase.kind {
                 Kind::Errors(percent) => write!(f, "{comma}errors-{percent}={length}")?,
                 Kind::Brownout => write!(f, "{comma}brownout={length}")?,
@@ -222,7 +222,7 @@ impl FromStr for Phases {
                 .trim()
                 .split_once('=')
                 .ok_or_else(|| PhasesError::NoLength(item.to_owned()))?;
-            let length = humantime::parse_duration(length)
+            let length = duration(length)
                 .ok()
                 .filter(|length| (PHASE_MIN..=RUN_MAX).contains(length))
                 .ok_or_else(|| PhasesError::Length(item.to_owned()))?;
@@ -255,7 +255,7 @@ pub enum PhasesError {
     #[error("{0:?}: the length must be a duration with a unit, from 1s to 1h")]
     Length(String),
     /// All of them together last too long.
-    #[error("the phases take {}, at most 1h is accepted", humantime::format_duration(*.0))]
+    #[error("the phases take {}, at most 1h is accepted", shown(*.0))]
     TooLong(Duration),
 }
 

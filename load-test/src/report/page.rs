@@ -23,6 +23,9 @@ pub struct Table {
     pub head: Vec<Column>,
     /// From top to bottom.
     pub rows: Vec<Vec<Cell>>,
+    /// On a phone, whether each row becomes a card with its first cell as the heading. Other
+    /// tables can be moved sideways.
+    pub cards: bool,
 }
 
 /// What the cells of a column have in common.
@@ -110,9 +113,10 @@ impl Page {
         self.push(format_args!("<p>{}</p>", Escaped(text)));
     }
 
-    /// A table; on a phone, a card for each row.
+    /// A table.
     pub fn table(&mut self, table: &Table) {
-        let mut html = String::from("<div class=\"card\"><table><thead><tr>");
+        let class = if table.cards { "cards" } else { "sideways" };
+        let mut html = format!("<div class=\"card {class}\"><table><thead><tr>");
         for column in &table.head {
             let class = if column.number {
                 " class=\"number\""
@@ -214,6 +218,7 @@ mod tests {
         page.table(&Table {
             head: vec![Column::words(EVIL), Column::figures(EVIL)],
             rows: vec![vec![Cell::toned(EVIL, Tone::Bad), EVIL.into()]],
+            cards: true,
         });
         let html = page.html();
         assert!(!html.contains("<img") && !html.contains("onerror=\""));

@@ -115,7 +115,7 @@ fn rules(colour: impl Fn(&str) -> String) -> String {
         rules,
         "text{{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;\
          fill:{ink}}}\
-         .title{{font-weight:600}}.small{{font-size:11px;fill:{muted}}}\
+         .heading{{font-size:15px;font-weight:600}}.title{{font-weight:600}}.small{{font-size:11px;fill:{muted}}}\
          .mark-label{{font-size:11px;fill:{mark}}}.on-tone{{font-size:11px;fill:#fff}}\
          .card{{fill:{card}}}.shade{{fill:{shade};fill-opacity:.13}}\
          .border{{stroke:{shade};stroke-opacity:.35;fill:none}}\

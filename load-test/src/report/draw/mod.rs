@@ -3,13 +3,18 @@
 //! Every figure is drawn twice for a page, wide and narrow: a wide drawing scaled down to a
 //! phone has letters that nobody can read. The style sheet shows the one that fits.
 
+mod panels;
+
 use super::{
     axis,
-    figure::{Figure, Lines, Mark, Panel, Scale, Series, Stack, Strip},
-    style::{self, Tone},
+    figure::{Figure, Panel},
+    style,
     svg::Svg,
 };
+use panels::names;
 
+/// Room for the heading of a drawing that stands alone.
+const HEADING: f64 = 30.0;
 /// Room for the names of the shades.
 const TOP: f64 = 22.0;
 /// Room for the labels of the time axis.
@@ -18,8 +23,8 @@ const BOTTOM: f64 = 22.0;
 const HEAD: f64 = 24.0;
 /// Between panels.
 const GAP: f64 = 12.0;
-/// About the width of a letter; drawing happens without knowing the font.
-const LETTER: f64 = 6.6;
+/// About the width of a letter in small text; drawing happens without knowing the font.
+const LETTER: f64 = 6.2;
 
 /// The sizes that differ between a wide drawing and a narrow one.
 #[derive(Debug, Clone, Copy)]
@@ -61,12 +66,13 @@ pub(super) fn embedded(figure: &Figure, frame: Frame) -> String {
 
 /// With its own colours and its own background.
 pub(super) fn standalone(figure: &Figure) -> String {
-    Drawing::new(figure, WIDE).finish(&style::standalone_rules(), 12.0)
+    Drawing::new(figure, WIDE).finish(&style::standalone_rules(), HEADING)
 }
 
 struct Drawing<'a> {
     figure: &'a Figure,
     frame: Frame,
+    top: f64,
     svg: Svg,
 }
 
@@ -75,25 +81,30 @@ impl<'a> Drawing<'a> {
         Self {
             figure,
             frame,
+            top: 0.0,
             svg: Svg::default(),
         }
     }
 
-    fn finish(mut self, style: &str, padding: f64) -> String {
+    /// `heading` is the room above everything for the figure's title.
+    fn finish(mut self, style: &str, heading: f64) -> String {
+        self.top = heading;
         let figure = self.figure;
         let heights: Vec<f64> = figure
             .panels
             .iter()
             .map(|panel| self.height(panel))
             .collect();
-        let bottom = TOP + heights.iter().sum::<f64>() + GAP * figure.panels.len() as f64;
+        let bottom = heading + TOP + heights.iter().sum::<f64>() + GAP * figure.panels.len() as f64;
         let (width, height) = (self.frame.width, bottom + BOTTOM);
 
-        if padding > 0.0 {
+        if heading > 0.0 {
             self.svg.rect("card", 0.0, 0.0, width, height);
+            self.svg
+                .text("heading", "start", self.frame.left, 21.0, &figure.title);
         }
         self.shades(bottom);
-        let mut y = TOP;
+        let mut y = heading + TOP;
         for (panel, height) in figure.panels.iter().zip(&heights) {
             y += GAP;
             match panel {
@@ -139,10 +150,11 @@ impl<'a> Drawing<'a> {
         for (index, shade) in self.figure.shades.iter().enumerate() {
             let (left, right) = (self.x(shade.start), self.x(shade.end));
             if shade.dark {
-                self.svg.rect("shade", left, 0.0, right - left, bottom);
+                self.svg
+                    .rect("shade", left, self.top, right - left, bottom - self.top);
             }
             if index > 0 {
-                self.svg.line("border", (left, 0.0), (left, bottom));
+                self.svg.line("border", (left, self.top), (left, bottom));
             }
             let number = (index + 1).to_string();
             let label = if self.frame.numbered {
@@ -151,8 +163,13 @@ impl<'a> Drawing<'a> {
                 &shade.label
             };
             if letters(label) <= right - left {
-                self.svg
-                    .text("small", "middle", (left + right) / 2.0, 15.0, label);
+                self.svg.text(
+                    "small",
+                    "middle",
+                    (left + right) / 2.0,
+                    self.top + 15.0,
+                    label,
+                );
             }
         }
     }
@@ -168,133 +185,6 @@ impl<'a> Drawing<'a> {
             self.svg.text("small", anchor, x, bottom + 16.0, &label);
         }
     }
-
-    /// Entries behind the title, and in rows below it where they do not fit.
-    /// Gives their places, and how many rows there are.
-    fn legend_layout(&self, title: &str, entries: &[(String, Tone)]) -> (Vec<(f64, usize)>, usize) {
-        let mut x = self.frame.left + letters(title) + 22.0;
-        let mut row = 0;
-        let mut places = Vec::new();
-        for (name, _) in entries {
-            let width = letters(name) + 30.0;
-            if x + width > self.frame.width && x > self.frame.left {
-                x = self.frame.left;
-                row += 1;
-            }
-            places.push((x, row));
-            x += width;
-        }
-        (places, row + 1)
-    }
-
-    fn legend_rows(&self, title: &str, entries: &[(String, Tone)]) -> usize {
-        self.legend_layout(title, entries).1
-    }
-
-    /// Draws title and legend; gives where the plot begins.
-    fn head(&mut self, title: &str, entries: &[(String, Tone)], top: f64) -> f64 {
-        self.svg
-            .text("title", "start", self.frame.left, top + 14.0, title);
-        let (places, rows) = self.legend_layout(title, entries);
-        for ((name, tone), (x, row)) in entries.iter().zip(places) {
-            let y = top + 14.0 + row as f64 * HEAD;
-            let class = format!("area {}", tone.name());
-            self.svg.rect(&class, x, y - 8.0, 12.0, 8.0);
-            self.svg.text("small", "start", x + 16.0, y, name);
-        }
-        top + rows as f64 * HEAD
-    }
-
-    /// Lines across, and what they stand for.
-    fn scale(&mut self, scale: Scale, top: f64, height: f64) {
-        let (left, right) = (self.frame.left, self.frame.left + self.plot_width());
-        for (value, label) in scale.ticks() {
-            let y = top + height * (1.0 - scale.position(value));
-            self.svg.line("grid", (left, y), (right, y));
-            self.svg.text("small", "end", left - 6.0, y + 4.0, &label);
-        }
-    }
-
-    fn marks(&mut self, marks: &[Mark], scale: Scale, top: f64, height: f64) {
-        let (left, right) = (self.frame.left, self.frame.left + self.plot_width());
-        for mark in marks {
-            let y = top + height * (1.0 - scale.position(mark.value));
-            self.svg.line("mark", (left, y), (right, y));
-            self.svg
-                .text("mark-label", "start", left + 4.0, y - 4.0, &mark.label);
-        }
-    }
-
-    fn lines(&mut self, lines: &Lines, top: f64) {
-        let top = self.head(&lines.title, &names(&lines.series), top);
-        let height = self.frame.lines;
-        self.scale(lines.scale, top, height);
-        self.marks(&lines.marks, lines.scale, top, height);
-        for series in &lines.series {
-            let place = |&(at, value): &(f64, Option<f64>)| {
-                let y = top + height * (1.0 - lines.scale.position(value?));
-                Some((self.x(at), y))
-            };
-            let points: Vec<_> = series.points.iter().map(place).collect();
-            let class = format!("line {}", series.tone.name());
-            self.svg.path(&class, points.into_iter());
-        }
-    }
-
-    fn stack(&mut self, stack: &Stack, top: f64) {
-        let top = self.head(&stack.title, &names(&stack.layers), top);
-        let height = self.frame.stack;
-        let scale = Scale::Linear {
-            max: stack.max,
-            unit: "",
-        };
-        self.scale(scale, top, height);
-        let moments = stack.layers.iter().map(|layer| layer.points.len()).min();
-        let mut floor = vec![0.0; moments.unwrap_or(0)];
-        for layer in &stack.layers {
-            let ceiling: Vec<f64> = layer
-                .points
-                .iter()
-                .zip(&floor)
-                .map(|((_, value), below)| below + value.unwrap_or(0.0))
-                .collect();
-            let place = |level: &[f64]| -> Vec<(f64, f64)> {
-                let moments = layer.points.iter().map(|(at, _)| self.x(*at));
-                let levels = level
-                    .iter()
-                    .map(|level| top + height * (1.0 - scale.position(*level)));
-                moments.zip(levels).collect()
-            };
-            let outline = place(&ceiling)
-                .into_iter()
-                .chain(place(&floor).into_iter().rev());
-            let class = format!("area {}", layer.tone.name());
-            self.svg
-                .area(&class, outline.collect::<Vec<_>>().into_iter());
-            floor = ceiling;
-        }
-    }
-
-    fn strip(&mut self, strip: &Strip, top: f64) {
-        let top = self.head(&strip.title, &strip.legend, top);
-        for segment in &strip.segments {
-            let (left, right) = (self.x(segment.start), self.x(segment.end));
-            let class = format!("area {}", segment.tone.name());
-            self.svg
-                .rect(&class, left, top, right - left, self.frame.strip);
-            if letters(&segment.label) + 8.0 <= right - left {
-                let middle = (left + right) / 2.0;
-                let baseline = top + self.frame.strip / 2.0 + 4.0;
-                self.svg
-                    .text("on-tone", "middle", middle, baseline, &segment.label);
-            }
-        }
-    }
-}
-
-fn names(series: &[Series]) -> Vec<(String, Tone)> {
-    let name = |series: &Series| (series.name.clone(), series.tone);
-    series.iter().map(name).collect()
 }
 
 fn letters(text: &str) -> f64 {
@@ -304,7 +194,10 @@ fn letters(text: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figure::{Segment, Shade};
+    use crate::report::{
+        figure::{Lines, Mark, Scale, Segment, Series, Shade, Stack, Strip},
+        style::Tone,
+    };
 
     fn series(name: &str, values: &[Option<f64>]) -> Series {
         let points = values.iter().enumerate();

@@ -1,0 +1,265 @@
+//! The command line, and the plan that it amounts to.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use service_kit::settings::{duration, number};
+
+use crate::{
+    phases::{Kind, Phases},
+    url::Url,
+};
+
+/// How long a target without a chaos switch is watched, when nothing else is said.
+const UNTOUCHED: Duration = Duration::from_secs(30);
+/// More calls than this are not recorded: the recording is held in memory.
+const CALLS_MAX: u64 = 2_000_000;
+
+/// Drives an order service through the faults of the user service behind it, and checks what
+/// its client promises.
+///
+/// Without a target, both services run inside this process.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "load-test",
+    version,
+    after_help = "Exit status: 0 no claim was missed, 1 one was (or the run broke off), \
+                  2 it could not start, 130 interrupted."
+)]
+pub struct Settings {
+    /// Calls started per second.
+    #[arg(long, default_value = "200", value_parser = number(1..=20_000_u32))]
+    pub rate: u32,
+
+    /// The phases: standard (81 s), short (30 s), or a list like steady=8s,errors-10=12s,hang=8s.
+    /// Known are steady, slow, errors-1 to errors-100, flaky (errors-30), brownout, hang, down,
+    /// stopped and recovery.
+    #[arg(long)]
+    pub phases: Option<Phases>,
+
+    /// Seed of all dice: who orders what, and which answers fail.
+    #[arg(long, default_value = "7", value_parser = number(0..=u64::MAX))]
+    pub seed: u64,
+
+    /// Then walk the same phases with tonic alone, and show both side by side.
+    #[arg(long)]
+    pub compare: bool,
+
+    /// An order service that runs elsewhere, such as localhost:50052.
+    #[arg(long, value_name = "URL")]
+    pub target: Option<Url>,
+
+    /// The user service behind it, started with CHAOS_API=on, such as localhost:50051.
+    #[arg(long, value_name = "URL", requires = "target")]
+    pub chaos_target: Option<Url>,
+
+    /// The order service's metrics, such as localhost:9052/metrics.
+    #[arg(long, value_name = "URL", requires = "target")]
+    pub metrics: Option<Url>,
+
+    /// The target's RESILIENCE_DEADLINE [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "target")]
+    pub deadline: Option<Duration>,
+
+    /// Where the report goes.
+    #[arg(long, value_name = "FILE", default_value = "load-test-report.html")]
+    pub out: PathBuf,
+
+    /// Where the figures go as JSON; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Where the main picture goes, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// No colours, whatever the terminal.
+    #[arg(long)]
+    pub no_color: bool,
+}
+
+/// What is to be done, after the settings were checked against each other.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Calls started per second.
+    pub rate: u32,
+    /// What happens when.
+    pub phases: Phases,
+    /// Seed of all dice.
+    pub seed: u64,
+    /// Whether tonic alone is walked through the same phases.
+    pub compare: bool,
+    /// Where the services are.
+    pub place: Place,
+}
+
+/// Where the services are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Inside this process.
+    Embedded,
+    /// Elsewhere.
+    Target(Box<Target>),
+}
+
+/// Services that run elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The order service.
+    pub orders: Url,
+    /// The user service, if its chaos may be changed.
+    pub chaos: Option<Url>,
+    /// The order service's metrics, if they can be read.
+    pub metrics: Option<Url>,
+    /// The order service's deadline.
+    pub deadline: Duration,
+}
+
+impl Settings {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first two that do not go together.
+    pub fn plan(&self) -> Result<Plan, PlanError> {
+        let phases = match (&self.phases, &self.target, &self.chaos_target) {
+            (Some(phases), ..) => phases.clone(),
+            (None, Some(_), None) => Phases::untouched(UNTOUCHED),
+            (None, ..) => Phases::standard(),
+        };
+        if self.target.is_some() {
+            if self.compare {
+                return Err(PlanError::CompareTarget);
+            }
+            if phases.need_stop() {
+                return Err(PlanError::StopTarget);
+            }
+            let fault = phases.iter().find(|phase| !phase.kind.is_clean());
+            if let (Some(fault), None) = (fault, &self.chaos_target) {
+                return Err(PlanError::NoSwitch(fault.kind));
+            }
+        }
+        let calls = (phases.length().as_secs_f64() * f64::from(self.rate)).ceil() as u64;
+        if calls > CALLS_MAX {
+            return Err(PlanError::TooManyCalls(calls));
+        }
+        let place = match &self.target {
+            None => Place::Embedded,
+            Some(orders) => Place::Target(Box::new(Target {
+                orders: orders.clone(),
+                chaos: self.chaos_target.clone(),
+                metrics: self.metrics.clone(),
+                deadline: self.deadline.unwrap_or(Duration::from_secs(1)),
+            })),
+        };
+        Ok(Plan {
+            rate: self.rate,
+            phases,
+            seed: self.seed,
+            compare: self.compare,
+            place,
+        })
+    }
+}
+
+/// The plan as the arguments that lead to it again.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--rate {} --seed {} --phases ", self.rate, self.seed)?;
+        match &self.phases {
+            phases if *phases == Phases::standard() => write!(f, "standard")?,
+            phases if *phases == Phases::short() => write!(f, "short")?,
+            phases => write!(f, "{phases}")?,
+        }
+        if self.compare {
+            write!(f, " --compare")?;
+        }
+        if let Place::Target(target) = &self.place {
+            write!(f, " --target {}", target.orders)?;
+            if let Some(chaos) = &target.chaos {
+                write!(f, " --chaos-target {chaos}")?;
+            }
+            if let Some(metrics) = &target.metrics {
+                write!(f, " --metrics {metrics}")?;
+            }
+            let deadline = service_kit::settings::shown(target.deadline);
+            write!(f, " --deadline {}", deadline.replace(' ', ""))?;
+        }
+        Ok(())
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The other client is a setting of a service that is not ours.
+    #[error("--compare cannot be used with --target: it needs services of its own")]
+    CompareTarget,
+    /// Only a process of ours can be stopped.
+    #[error("the phase stopped cannot be used with --target: it needs services of its own")]
+    StopTarget,
+    /// Somebody has to bring the fault about.
+    #[error("the phase {0} needs --chaos-target: a user service started with CHAOS_API=on")]
+    NoSwitch(Kind),
+    /// The recording is held in memory.
+    #[error("{0} calls are too many: rate times length may be {CALLS_MAX} at most")]
+    TooManyCalls(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &str) -> Result<Settings, clap::Error> {
+        Settings::try_parse_from(
+            ["load-test"]
+                .into_iter()
+                .chain(arguments.split_whitespace()),
+        )
+    }
+
+    fn plan(arguments: &str) -> Result<Plan, PlanError> {
+        settings(arguments).unwrap().plan()
+    }
+
+    #[test]
+    fn with_no_arguments_the_whole_story_runs_in_this_process() {
+        let plan = plan("").unwrap();
+        assert_eq!(plan.place, Place::Embedded);
+        assert_eq!(plan.phases, Phases::standard());
+        assert_eq!((plan.rate, plan.seed, plan.compare), (200, 7, false));
+    }
+
+    #[test]
+    fn a_plan_can_be_printed_and_given_again() {
+        for arguments in [
+            "",
+            "--phases short --compare --rate 50 --seed 1",
+            "--phases steady=8s,errors-12=90s",
+            "--target localhost:50052",
+            "--target a:1 --chaos-target b:2 --metrics c:3/metrics --deadline 1500ms",
+        ] {
+            let plan = plan(arguments).unwrap();
+            let again = settings(&plan.to_string()).unwrap().plan().unwrap();
+            assert_eq!(format!("{plan:?}"), format!("{again:?}"));
+        }
+    }
+
+    #[test]
+    fn a_target_without_a_switch_is_only_watched() {
+        let watched = plan("--target localhost:50052").unwrap();
+        assert!(!watched.phases.need_faults());
+        let refused = plan("--target localhost:50052 --phases steady=2s,hang=8s").unwrap_err();
+        assert_eq!(refused, PlanError::NoSwitch(Kind::Hang));
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        let refused = |arguments: &str| plan(arguments).unwrap_err().to_string();
+        assert!(refused("--target a:1 --compare").contains("--compare cannot be used"));
+        assert!(refused("--target a:1 --phases stopped=5s").contains("stopped cannot"));
+        assert!(refused("--rate 20000 --phases steady=10m").contains("12000000 calls"));
+        assert!(settings("--metrics a:1").is_err());
+        assert!(settings("--rate 0").is_err());
+        assert!(settings("--phases storm=1s").is_err());
+    }
+}
