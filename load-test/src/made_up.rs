@@ -1,11 +1,14 @@
 //! Recordings of runs that never happened, for tests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{
-    phases::{Kind, Phase},
+    claims::Terms,
+    phases::{Kind, Phase, Phases},
     recording::{Call, Client, Ending, Outcome, Recording, Span},
+    results::{Judged, Results},
     scrape::{BreakerState, EVERY, Sample},
+    settings::{Place, Plan},
 };
 
 const RATE: u64 = 200;
@@ -138,5 +141,27 @@ fn planned(span: &Span) -> Phase {
     Phase {
         kind: span.kind,
         length: span.length(),
+    }
+}
+
+/// Results of a made-up run, and of one with tonic alone.
+pub(crate) fn results(resilient: Recording, plain: Option<Recording>) -> Results {
+    let terms = Terms {
+        deadline: Duration::from_secs(1),
+        budget_capacity: 20,
+    };
+    Results {
+        plan: Plan {
+            rate: RATE as u32,
+            phases: Phases::standard(),
+            seed: 7,
+            compare: plain.is_some(),
+            place: Place::Embedded,
+        },
+        terms,
+        began: SystemTime::UNIX_EPOCH,
+        resilient: Judged::new(resilient, &terms),
+        plain: plain.map(|plain| Judged::new(plain, &terms)),
+        settings: Vec::new(),
     }
 }

@@ -59,6 +59,22 @@ impl Kind {
         matches!(self, Self::Hang | Self::Down | Self::Stopped) || self == Self::Errors(100)
     }
 
+    /// What the user service does, in a sentence.
+    pub fn meaning(self) -> String {
+        match self {
+            Self::Steady => "nothing is wrong".to_owned(),
+            Self::Recovery => "the fault is over; what did it leave behind?".to_owned(),
+            Self::Slow => "every answer takes 50 to 150 ms".to_owned(),
+            Self::Errors(percent) => {
+                format!("{percent} of 100 attempts are answered UNAVAILABLE at once")
+            }
+            Self::Brownout => "there is room for 80 calls a second, and a queue of 50".to_owned(),
+            Self::Hang => "calls are taken in and never answered".to_owned(),
+            Self::Down => "every attempt is answered UNAVAILABLE at once".to_owned(),
+            Self::Stopped => "the process is gone: connections are refused".to_owned(),
+        }
+    }
+
     /// What to do to the user service so that it behaves like this.
     ///
     /// The text is spelled out, not a named fault, so that it can carry the seed.

@@ -34,6 +34,19 @@ pub(crate) fn short(time: Duration) -> String {
     }
 }
 
+/// A count with its thousands apart: `16,200`.
+pub(crate) fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +59,12 @@ mod tests {
         assert_eq!(at_least(100.0, 2, " %"), "100.00 %");
         assert_eq!(at_most(1.14, 2, ""), "1.14");
         assert_eq!(at_least(0.958 * 100.0, 1, " %"), "95.8 %");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        let text = [0, 999, 1_000, 16_200, 2_000_000].map(count);
+        assert_eq!(text, ["0", "999", "1,000", "16,200", "2,000,000"]);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Page {
     }
 
     /// Names and what they stand for.
-    pub fn facts<'a>(&mut self, facts: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    pub fn facts(&mut self, facts: &[(String, String)]) {
         let mut html = String::from("<dl class=\"card\">");
         for (name, value) in facts {
             let _ = write!(
@@ -214,7 +214,7 @@ mod tests {
         page.banner(Tone::Good, EVIL, EVIL);
         page.section(EVIL);
         page.text(EVIL);
-        page.facts([(EVIL, EVIL)]);
+        page.facts(&[(EVIL.to_owned(), EVIL.to_owned())]);
         page.table(&Table {
             head: vec![Column::words(EVIL), Column::figures(EVIL)],
             rows: vec![vec![Cell::toned(EVIL, Tone::Bad), EVIL.into()]],

@@ -73,9 +73,9 @@ const COLOURS: [(&str, &str, &str); 16] = [
     ("warn", "#f0b23a", "#f2b84b"),
     ("bad", "#c9302c", "#ee5d58"),
     ("worse", "#5b1a6e", "#c78bdc"),
-    ("main", "#1b4fd6", "#86aaff"),
-    ("main-soft", "#5f8df2", "#4f7be0"),
-    ("main-faint", "#a9c4fb", "#37549c"),
+    ("main", "#1b4fd6", "#a6c1ff"),
+    ("main-soft", "#5f8df2", "#5f8df2"),
+    ("main-faint", "#a9c4fb", "#4468bd"),
     ("other", "#d9660b", "#ff9d4d"),
     ("neutral", "#a3adbd", "#5d6a80"),
 ];

@@ -5,12 +5,13 @@ mod tables;
 
 use crate::{
     generator::Limits,
+    phases::Kind,
     recording::Ending,
     report::{Page, Tone},
     results::Results,
     settings::Place,
     verdict::gaps,
-    words::short,
+    words::{count, short},
 };
 
 use panels::{everything, main_picture};
@@ -37,18 +38,20 @@ pub fn html(results: &Results) -> String {
         page.table(&phase_table(plain));
     }
 
+    page.section("What the user service does in each");
+    let kinds = kinds(results).into_iter();
+    let meanings: Vec<_> = kinds
+        .map(|kind| (kind.to_string(), kind.meaning()))
+        .collect();
+    page.facts(&meanings);
+
     page.section("How to read this");
     for paragraph in explanations(results) {
         page.text(&paragraph);
     }
 
     page.section("To repeat it");
-    let facts = facts(results);
-    page.facts(
-        facts
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
+    page.facts(&facts(results));
     page.html()
 }
 
@@ -59,8 +62,9 @@ pub fn picture(results: &Results) -> String {
 
 fn tone(results: &Results) -> Tone {
     let tally = results.tally();
+    let trusted = *results.ending() == Ending::Complete && !results.resilient.pacing.bottleneck;
     match (tally.missed, tally.not_measured) {
-        (0, 0) if *results.ending() == Ending::Complete => Tone::Good,
+        (0, 0) if trusted => Tone::Good,
         (0, _) => Tone::Warn,
         _ => Tone::Bad,
     }
@@ -69,13 +73,11 @@ fn tone(results: &Results) -> Tone {
 /// What was done, in a sentence or two.
 fn lead(results: &Results) -> String {
     let recording = &results.resilient.recording;
-    let mut faults: Vec<String> = Vec::new();
-    for span in recording.spans.iter().filter(|span| !span.kind.is_clean()) {
-        let name = span.kind.to_string();
-        if !faults.contains(&name) {
-            faults.push(name);
-        }
-    }
+    let faults: Vec<String> = kinds(results)
+        .into_iter()
+        .filter(|kind| !kind.is_clean())
+        .map(|kind| kind.to_string())
+        .collect();
     let faults = match faults.is_empty() {
         true => String::new(),
         false => format!(
@@ -85,7 +87,7 @@ fn lead(results: &Results) -> String {
     };
     let mut lead = format!(
         "{} orders in {:.0} s, {} a second, placed with an order service{faults}.",
-        recording.calls.len(),
+        count(recording.calls.len()),
         recording.length().as_secs_f64(),
         results.plan.rate,
     );
@@ -93,6 +95,17 @@ fn lead(results: &Results) -> String {
         lead.push_str(&format!(" Note: {warning}."));
     }
     lead
+}
+
+/// The kinds of phases that there were, each once.
+fn kinds(results: &Results) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for span in &results.resilient.recording.spans {
+        if !kinds.contains(&span.kind) {
+            kinds.push(span.kind);
+        }
+    }
+    kinds
 }
 
 fn caption(results: &Results) -> String {
@@ -136,7 +149,10 @@ fn explanations(results: &Results) -> Vec<String> {
 
 fn facts(results: &Results) -> Vec<(String, String)> {
     let mut facts = vec![
-        ("command".to_owned(), format!("load-test {}", results.plan)),
+        (
+            "command".to_owned(),
+            format!("cargo run --release -- {}", results.plan),
+        ),
         ("began".to_owned(), results.began_text()),
         ("phases".to_owned(), results.plan.phases.to_string()),
         (
@@ -151,4 +167,80 @@ fn facts(results: &Results) -> Vec<(String, String)> {
     facts.extend(versions.map(|(name, value)| (name.to_owned(), value)));
     facts.extend(results.settings.iter().cloned());
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        made_up::{Script, results},
+        recording::{Client, Outcome},
+    };
+
+    fn script() -> Script {
+        Script::new()
+            .phase(Kind::Steady, 2, |_| (Outcome::Created, 2))
+            .phase(Kind::Hang, 4, |_| (Outcome::Refused, 1))
+    }
+
+    #[test]
+    fn the_verdict_comes_first_and_everything_needed_to_repeat_it_last() {
+        let html = html(&results(script().recording(), None));
+        let position = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
+        let order = [
+            "1 of 3 claims missed",
+            "hang: breaker open after",
+            "What happened",
+            "Phase by phase",
+            "To repeat it",
+            "cargo run --release -- --rate 200 --seed 7",
+        ];
+        assert!(order.map(position).is_sorted());
+        assert!(!html.contains("tonic alone"));
+    }
+
+    #[test]
+    fn every_row_has_a_cell_for_every_column() {
+        let mut plain = script().recording();
+        plain.client = Client::Plain;
+        plain.samples = Err("tonic alone counts nothing".to_owned());
+        let results = results(script().recording(), Some(plain));
+        let runs = results.runs().map(phase_table);
+        for table in runs.chain([claims_table(&results)]) {
+            assert!(!table.rows.is_empty());
+            for row in &table.rows {
+                assert_eq!(row.len(), table.head.len());
+            }
+        }
+        assert!(html(&results).contains("Orders a second, tonic alone"));
+    }
+
+    #[test]
+    fn a_run_that_broke_off_before_it_began_has_a_report_too() {
+        let mut recording = script().recording();
+        recording.ending = Ending::Broken("<the switch>".to_owned());
+        recording.spans.clear();
+        recording.calls.clear();
+        recording.samples = Ok(Vec::new());
+        let results = results(recording, None);
+        let html = html(&results);
+        assert!(html.contains("0 of 3 claims kept, 3 not measured"));
+        assert!(html.contains("the run broke off: &lt;the switch&gt;"));
+        assert!(picture(&results).starts_with("<svg"));
+    }
+
+    #[test]
+    fn the_main_picture_is_small_enough_for_a_readme_however_long_the_run() {
+        let long = Script::new()
+            .phase(Kind::Errors(30), 600, |index| {
+                (Outcome::Created, index % 97)
+            })
+            .recording();
+        let results = results(long, None);
+        assert!(picture(&results).len() < 100_000);
+        assert!(html(&results).len() < 400_000);
+        assert_eq!(results.length(), Duration::from_secs(600));
+    }
 }

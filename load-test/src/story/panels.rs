@@ -35,10 +35,10 @@ pub(super) fn main_picture(results: &Results) -> Figure {
 
 /// All there is to see.
 pub(super) fn everything(results: &Results) -> Figure {
-    let mut panels = vec![outcomes(&results.resilient, results.plan.rate)];
-    if let Some(plain) = &results.plain {
-        panels.push(outcomes(plain, results.plan.rate));
-    }
+    let mut panels: Vec<Panel> = results
+        .runs()
+        .map(|judged| outcomes(results, judged))
+        .collect();
     panels.push(success(results));
     panels.push(latency(results));
     panels.extend(breaker(&results.resilient.recording));
@@ -46,20 +46,35 @@ pub(super) fn everything(results: &Results) -> Figure {
     figure(results, panels)
 }
 
-fn outcomes(judged: &Judged, rate: u32) -> Panel {
-    let tones = [Tone::Good, Tone::Other, Tone::Warn, Tone::Bad, Tone::Worse];
+/// What became of the orders. What never happened, in no run, is left out.
+fn outcomes(results: &Results, judged: &Judged) -> Panel {
+    let tones = [
+        Tone::Good,
+        Tone::MainSoft,
+        Tone::Warn,
+        Tone::Bad,
+        Tone::Worse,
+    ];
+    let happened = |index: usize| {
+        let mut slices = results.runs().flat_map(|judged| &judged.slices);
+        slices.any(|slice| slice.per_second[index] > 0.0)
+    };
     let layer = |(index, tone): (usize, Tone)| Series {
         name: Slice::OUTCOMES[index].to_owned(),
         tone,
         points: points(&judged.slices, |slice| Some(slice.per_second[index])),
     };
+    let layers = tones.into_iter().enumerate();
     Panel::Stack(Stack {
         title: match judged.recording.client {
             Client::Resilient => "Orders a second".to_owned(),
             Client::Plain => "Orders a second, tonic alone".to_owned(),
         },
-        max: f64::from(rate) * 1.05,
-        layers: tones.into_iter().enumerate().map(layer).collect(),
+        max: f64::from(results.plan.rate) * 1.05,
+        layers: layers
+            .filter(|(index, _)| happened(*index))
+            .map(layer)
+            .collect(),
     })
 }
 

@@ -72,6 +72,7 @@ pub(super) fn phase_table(judged: &Judged) -> Table {
     let columns = [
         "calls",
         "created",
+        "in time",
         "p50",
         "p95",
         "p99",
