@@ -15,7 +15,7 @@ use resilience::{
     Rejection, Resilience, ResilienceConfig, ResilienceLayer, RetryConfig, RetryStopped, Scope,
     StopReason, TimedOut,
 };
-use service_kit::{SettingError, code, deadline::CallDeadline, log::Excerpt};
+use service_kit::{SettingError, code, log::Excerpt};
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Response, Status,
@@ -90,15 +90,15 @@ impl UserClient {
     pub(crate) async fn validate(
         &self,
         user_id: &str,
-        caller: Option<CallDeadline>,
+        caller: Option<Deadline>,
     ) -> Result<Verdict, NoAnswer> {
         let mut request = Request::new(ValidateUserRequest {
             user_id: user_id.to_owned(),
         });
         let answer = match self {
             Self::Resilient(users, _) => {
-                if let Some(CallDeadline(at)) = caller {
-                    request.extensions_mut().insert(Deadline(at));
+                if let Some(deadline) = caller {
+                    request.extensions_mut().insert(deadline);
                 }
                 users.clone().validate_user(request).await
             }
@@ -141,14 +141,14 @@ impl From<ValidateUserResponse> for Verdict {
 
 impl NoAnswer {
     /// What a failed call means, to a caller who waits until `caller`.
-    fn of(status: &Status, caller: Option<CallDeadline>, now: Instant) -> Self {
+    fn of(status: &Status, caller: Option<Deadline>, now: Instant) -> Self {
         let rejection = Rejection::of(status);
         let stopped = RetryStopped::of(status);
         if status.code() == Code::DeadlineExceeded {
             // The client keeps a margin for the way home; timers count in
             // milliseconds.
             let kept = Deadline::MARGIN + Duration::from_millis(1);
-            if caller.is_some_and(|CallDeadline(at)| now + kept >= at) {
+            if caller.is_some_and(|Deadline(at)| now + kept >= at) {
                 return Self::CallerTimedOut;
             }
         }
@@ -352,8 +352,8 @@ mod tests {
     #[test]
     fn the_caller_s_deadline_is_told_from_our_own() {
         let now = Instant::now();
-        let far = Some(CallDeadline(now + SECOND));
-        let near = Some(CallDeadline(now + Deadline::MARGIN));
+        let far = Some(Deadline(now + SECOND));
+        let near = Some(Deadline(now + Deadline::MARGIN));
         let too_late = Rejection::DeadlineExceeded.into_status();
 
         for status in [timed_out(Scope::Call), too_late] {

@@ -5,7 +5,7 @@
 //! to the log in one line.
 
 use proto::order::{CreateOrderRequest, CreateOrderResponse, order_service_server::OrderService};
-use service_kit::{deadline::CallDeadline, log};
+use service_kit::{Deadline, log};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -35,7 +35,7 @@ impl Service {
     async fn answer(
         &self,
         request: CreateOrderRequest,
-        caller: Option<CallDeadline>,
+        caller: Option<Deadline>,
     ) -> (Result<CreateOrderResponse, Status>, Outcome) {
         let order = match Order::check(request) {
             Ok(order) => order,
@@ -112,7 +112,7 @@ struct Record<'a> {
     order_id: String,
     user_id: String,
     started: Instant,
-    caller: Option<CallDeadline>,
+    caller: Option<Deadline>,
     outcome: Option<Outcome>,
 }
 
@@ -120,9 +120,7 @@ impl Drop for Record<'_> {
     fn drop(&mut self) {
         // Cut off at its deadline, a call timed out. Cut off before that, its
         // caller has gone, which says nothing about orders.
-        let late = self
-            .caller
-            .is_some_and(|CallDeadline(at)| Instant::now() >= at);
+        let late = self.caller.is_some_and(|Deadline(at)| Instant::now() >= at);
         let outcome = self.outcome.or(late.then_some(Outcome::Deadline));
         let (status, reason) = match outcome {
             Some(outcome) => {

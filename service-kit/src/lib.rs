@@ -10,14 +10,13 @@
 //! | [`settings`] | what each variable may hold, and one clear line when it does not |
 //! | [`Server`] | the gRPC and metrics ports, health, reflection, graceful shutdown |
 //! | `metrics` | the recorder, and one row per call that is served |
-//! | [`deadline`] | the caller's deadline, kept and handed to the handlers |
+//! | [`Deadline`] | the caller's, which every request is stamped with |
 //! | [`log`] | the log format, and identifiers that are safe to log |
 //! | [`code`] | gRPC codes by their names |
 
 mod error;
 
 pub mod code;
-pub mod deadline;
 pub mod log;
 mod metrics;
 pub mod program;
@@ -26,5 +25,6 @@ pub mod settings;
 
 pub use error::StartError;
 pub use program::Program;
+pub use resilience::Deadline;
 pub use server::{Running, Server};
 pub use settings::{ServeSettings, SettingError};

@@ -128,13 +128,18 @@ impl Expiry for TimedOut {
         self.into_status()
     }
 
-    /// A tonic server that has run out of the time it was given says
-    /// CANCELLED, and may be heard before the timer here.
+    /// Somebody else may have had an eye on the same time, and be heard first:
+    /// a server that was told it, which says CANCELLED if it is tonic's, and
+    /// tonic's channel, which reads `grpc-timeout` too.
     fn translate(&self, status: Status, fires: Instant) -> Status {
-        if status.code() == Code::Cancelled && Instant::now() >= fires {
-            self.into_status()
-        } else {
-            status
+        // Timers count in milliseconds.
+        let time_is_up = || Instant::now() + Duration::from_millis(1) >= fires;
+        let foreign = || Self::of(&status).is_none() && Rejection::of(&status).is_none();
+        match status.code() {
+            Code::Cancelled | Code::DeadlineExceeded if foreign() && time_is_up() => {
+                self.into_status()
+            }
+            _ => status,
         }
     }
 }

@@ -22,6 +22,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use http::Request;
+use resilience::InboundDeadlineLayer;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     body::Body,
@@ -34,7 +35,6 @@ pub use running::Running;
 
 use crate::{
     ServeSettings, StartError,
-    deadline::DeadlineLayer,
     metrics::{self, CallMetricsLayer, Hook, Registry},
 };
 use connections::{Connection, Connections};
@@ -186,7 +186,7 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .layer(measure)
-        .layer(DeadlineLayer)
+        .layer(InboundDeadlineLayer)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             let _ = drain.changed().await;
