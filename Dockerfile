@@ -3,6 +3,9 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
+# Compiled for quick rebuilds, not for the last few percent of speed: in pieces, and with
+# what was known of the pieces before. A change to the innermost library takes 10 s, not 100.
+ENV CARGO_INCREMENTAL=1 CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 COPY . .
 # The two caches outlive every image, so that after a change only what changed is compiled.
 # A cache is not part of a layer: what the images need is copied out of it in the same step.
