@@ -4,7 +4,7 @@ use proto::user::{
     UserRequest, UserResponse, ValidateUserRequest, ValidateUserResponse,
     user_service_server::UserService,
 };
-use service_kit::{code, log};
+use service_kit::{Deadline, code, log};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -39,9 +39,10 @@ impl UserService for Service {
         &self,
         request: Request<UserRequest>,
     ) -> Result<Response<UserResponse>, Status> {
+        let caller = Deadline::of(request.extensions());
         let id = request.into_inner().user_id;
         logged(GET_USER, &id, async {
-            let _slot = self.get_user.inject().await?;
+            let _slot = self.get_user.inject(caller).await?;
             let user = users::find(&id)
                 .ok_or_else(|| Status::not_found(format!("user not found: {}", log::Id(&id))))?;
             let reply = UserResponse {
@@ -59,9 +60,10 @@ impl UserService for Service {
         &self,
         request: Request<ValidateUserRequest>,
     ) -> Result<Response<ValidateUserResponse>, Status> {
+        let caller = Deadline::of(request.extensions());
         let id = request.into_inner().user_id;
         logged(VALIDATE_USER, &id, async {
-            let _slot = self.validate_user.inject().await?;
+            let _slot = self.validate_user.inject(caller).await?;
             Ok(match users::validate(&id) {
                 Ok(user) => {
                     let user_name = user.name.to_owned();

@@ -4,6 +4,12 @@
 //! bounded in length and time), hangs, is delayed, fails. It holds its slot
 //! through all of that and through its answer.
 //!
+//! A call whose turn comes too late, because its caller will have gone before
+//! its delay is over, is refused instead of served: a slot spent on it would be
+//! lost to the next in the queue. That is what a good server does when it is
+//! overloaded, and why deadlines are worth sending; one that works through a
+//! queue of the dead answers nobody.
+//!
 //! A change of faults, even to the same ones, begins anew: calls are counted
 //! from 0 again, and every call that waits because of the old faults is released
 //! and goes on to its answer, as after a network that healed. A call also stops
@@ -20,9 +26,10 @@ use std::{
     time::Duration,
 };
 
+use service_kit::Deadline;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tonic::Status;
 use tracing::info;
@@ -102,7 +109,7 @@ impl Injector {
     ///
     /// # Errors
     /// The status to fail the call with.
-    pub(crate) async fn inject(&self) -> Result<Slot, Status> {
+    pub(crate) async fn inject(&self, caller: Option<Deadline>) -> Result<Slot, Status> {
         let mut switch = self.switch.0.subscribe();
         let regime = Arc::clone(&switch.borrow_and_update());
         if regime.chaos.is_off() {
@@ -110,18 +117,19 @@ impl Injector {
         }
         tokio::select! {
             biased;
-            injected = self.suffer(&regime) => injected,
+            injected = self.suffer(&regime, caller) => injected,
             _ = switch.changed() => Ok(Slot::default()),
         }
     }
 
-    async fn suffer(&self, regime: &Regime) -> Result<Slot, Status> {
+    async fn suffer(&self, regime: &Regime, caller: Option<Deadline>) -> Result<Slot, Status> {
         let fate = regime.chaos.fate(regime.calls.fetch_add(1, Relaxed));
         let slot = match &regime.capacity {
             None => Slot::default(),
             Some(slots) => slots
                 .take()
                 .await
+                .and_then(|slot| in_time(slot, fate.latency, caller))
                 .inspect_err(|_| self.injected.capacity.increment(1))?,
         };
         if fate.hang {
@@ -139,6 +147,21 @@ impl Injector {
                 Err(Status::new(code, "injected fault"))
             }
         }
+    }
+}
+
+/// The slot, if the caller will still be there after `latency`.
+fn in_time(
+    slot: Slot,
+    latency: Option<Duration>,
+    caller: Option<Deadline>,
+) -> Result<Slot, Status> {
+    let left = caller.map(|deadline| deadline.remaining(Instant::now()));
+    match (left, latency) {
+        (Some(left), Some(latency)) if left <= latency => Err(Status::resource_exhausted(
+            "at capacity, and too late for the caller",
+        )),
+        _ => Ok(slot),
     }
 }
 
@@ -185,7 +208,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use tokio::{time::Instant, try_join};
+    use tokio::try_join;
     use tonic::Code;
 
     use super::*;
@@ -200,7 +223,7 @@ mod tests {
     async fn luck(injector: &Injector) -> Vec<bool> {
         let mut failed = Vec::new();
         for _ in 0..64 {
-            failed.push(injector.inject().await.is_err());
+            failed.push(injector.inject(None).await.is_err());
         }
         failed
     }
@@ -234,18 +257,18 @@ mod tests {
         };
         let started = Instant::now();
 
-        let (slot, ()) = try_join!(injector.inject(), change).unwrap();
+        let (slot, ()) = try_join!(injector.inject(None), change).unwrap();
 
         assert_eq!(started.elapsed(), Duration::from_secs(3600));
         drop(slot);
-        assert!(injector.inject().await.is_ok());
+        assert!(injector.inject(None).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_delay_is_held_inside_the_slot() {
         let (_, injector) = with("capacity=2,latency=50ms");
         let started = Instant::now();
-        let call = async || injector.inject().await.map(drop);
+        let call = async || injector.inject(None).await.map(drop);
 
         try_join!(call(), call(), call(), call(), call()).unwrap();
 
@@ -255,11 +278,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_too_many_is_refused_at_once() {
         let (_, injector) = with("capacity=1,queue=1");
-        let held = injector.inject().await.unwrap();
-        let queued = async { injector.inject().await.map(drop) };
+        let held = injector.inject(None).await.unwrap();
+        let queued = async { injector.inject(None).await.map(drop) };
         let refused = async {
             let started = Instant::now();
-            let status = injector.inject().await.unwrap_err();
+            let status = injector.inject(None).await.unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted);
             assert_eq!(started.elapsed(), Duration::ZERO);
             drop(held);
@@ -270,12 +293,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_whose_turn_comes_too_late_makes_room_for_the_next() {
+        let (_, injector) = with("capacity=1,latency=50ms");
+        let started = Instant::now();
+        let call = async |left| {
+            let deadline = Deadline(started + Duration::from_millis(left));
+            let result = injector.inject(Some(deadline)).await;
+            (
+                result.map(drop).map_err(|status| status.code()),
+                started.elapsed().as_millis(),
+            )
+        };
+
+        let (served, late, next) = tokio::join!(call(60), call(90), call(120));
+
+        assert_eq!(served, (Ok(()), 50));
+        assert_eq!(
+            late,
+            (Err(Code::ResourceExhausted), 50),
+            "its turn, with 40 ms left"
+        );
+        assert_eq!(next, (Ok(()), 100), "loses nothing by it");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_does_not_queue_for_ever() {
         let (_, injector) = with("capacity=1");
-        let _held = injector.inject().await.unwrap();
+        let _held = injector.inject(None).await.unwrap();
         let started = Instant::now();
 
-        let status = injector.inject().await.unwrap_err();
+        let status = injector.inject(None).await.unwrap_err();
 
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(started.elapsed(), QUEUE_WAIT_MAX);
@@ -285,7 +332,7 @@ mod tests {
     async fn a_hung_call_whose_caller_goes_away_gives_its_slot_back() {
         let (_, injector) = with("capacity=1,queue=0,hang=1");
         for _ in 0..3 {
-            timeout(Duration::from_secs(1), injector.inject())
+            timeout(Duration::from_secs(1), injector.inject(None))
                 .await
                 .unwrap_err();
         }
@@ -301,11 +348,14 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             runtime.unwrap().block_on(async {
                 let (switch, injector) = with("error=1:INTERNAL,latency=1ms");
-                assert_eq!(injector.inject().await.unwrap_err().code(), Code::Internal);
+                assert_eq!(
+                    injector.inject(None).await.unwrap_err().code(),
+                    Code::Internal
+                );
                 switch.set("hang=1,capacity=1,queue=0".parse().unwrap());
-                let hung = timeout(Duration::from_secs(1), injector.inject());
+                let hung = timeout(Duration::from_secs(1), injector.inject(None));
                 let refused = async {
-                    injector.inject().await.unwrap_err();
+                    injector.inject(None).await.unwrap_err();
                 };
                 tokio::join!(hung, refused).0.unwrap_err();
             });
