@@ -1,6 +1,6 @@
 //! The figures as JSON, for programs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::{
     recording::Ending,
     results::{Judged, Results},
     verdict::Tally,
+    versions::versions,
 };
 
 #[derive(Serialize)]
@@ -19,7 +20,7 @@ struct Document<'a> {
     ending: &'static str,
     warnings: Vec<String>,
     verdict: Tally,
-    versions: std::collections::BTreeMap<&'static str, String>,
+    versions: BTreeMap<&'static str, String>,
     resilient: Run<'a>,
     plain: Option<Run<'a>>,
 }
@@ -97,7 +98,7 @@ pub fn document(results: &Results) -> serde_json::Result<String> {
         },
         warnings: results.warnings(),
         verdict: results.tally(),
-        versions: Results::versions().into_iter().collect(),
+        versions: versions().into_iter().collect(),
         resilient: run(&results.resilient),
         plain: results.plain.as_ref().map(run),
     })

@@ -106,27 +106,6 @@ impl Results {
         humantime::format_rfc3339_seconds(self.began).to_string()
     }
 
-    /// What the program was built from and runs on: names and values.
-    pub fn versions() -> [(&'static str, String); 5] {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-        let profile = if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        };
-        [
-            (
-                "load-test",
-                format!("{} ({profile} build)", env!("CARGO_PKG_VERSION")),
-            ),
-            ("commit", env!("LOAD_TEST_BUILT_FROM").to_owned()),
-            ("compiler", env!("LOAD_TEST_BUILT_WITH").to_owned()),
-            ("libraries", env!("LOAD_TEST_BUILT_ON").to_owned()),
-            ("machine", format!("{os} {arch}, {cores} cores")),
-        ]
-    }
-
     /// How long the load lasted, all runs together.
     pub fn length(&self) -> Duration {
         self.runs().map(|run| run.recording.length()).sum()

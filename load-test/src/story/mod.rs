@@ -11,6 +11,7 @@ use crate::{
     results::Results,
     settings::Place,
     verdict::gaps,
+    versions::versions,
     words::{count, short},
 };
 
@@ -142,7 +143,8 @@ fn explanations(results: &Results) -> Vec<String> {
         "Created: the order service said CREATED; everything else is no success. Refused at once: \
          it said that it did not ask the user service, because the breaker was open or a limit was \
          reached. Failed: it asked, and got no good answer. An attempt is what was sent to the user \
-         service; attempts per call divides by all calls, refused ones included."
+         service; attempts per call divides by all calls, refused ones included. Breaker open: or \
+         probing, that is, not letting calls through freely."
             .to_owned(),
     ]
 }
@@ -159,11 +161,11 @@ fn facts(results: &Results) -> Vec<(String, String)> {
             "services".to_owned(),
             match results.plan.place {
                 Place::Embedded => "both in the process of the load test".to_owned(),
-                Place::Target(_) => "running elsewhere".to_owned(),
+                Place::Target(_) => "running elsewhere, with settings of their own".to_owned(),
             },
         ),
     ];
-    let versions = Results::versions();
+    let versions = versions().into_iter();
     facts.extend(versions.map(|(name, value)| (name.to_owned(), value)));
     facts.extend(results.settings.iter().cloned());
     facts

@@ -77,9 +77,9 @@ pub(super) fn phase_table(judged: &Judged) -> Table {
         "p95",
         "p99",
         "slowest",
-        "attempts per call",
+        "attempts each",
         "retries",
-        "breaker not closed",
+        "breaker open",
     ];
     let mut head = vec![
         Column::figures("#"),
