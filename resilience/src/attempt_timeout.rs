@@ -93,7 +93,7 @@ where
                 self.layer.header.clone(),
             ),
         };
-        request.headers_mut().insert(wire::TIMEOUT_HEADER, header);
+        request.headers_mut().insert(&wire::TIMEOUT_HEADER, header);
         TimedFuture::new(
             self.inner.call(request),
             now + after,

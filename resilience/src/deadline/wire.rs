@@ -4,13 +4,13 @@ use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub(crate) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) static TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The time that `headers` give the call. A value that breaks the rules of
 /// gRPC over HTTP/2 (up to eight digits and a unit) is passed over, as tonic
 /// does on both sides.
 pub(crate) fn read(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(TIMEOUT_HEADER)?.to_str().ok()?;
+    let value = headers.get(&TIMEOUT_HEADER)?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -56,7 +56,7 @@ mod tests {
     fn parsed(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert(
-            TIMEOUT_HEADER,
+            &TIMEOUT_HEADER,
             HeaderValue::from_bytes(text.as_bytes()).ok()?,
         );
         read(&headers)

@@ -6,11 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body as _, Frame, SizeHint};
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 
 use super::normalise::{Phase, normalise};
+
+// Made once: a lookup by text parses the text each time, which cost more than
+// all the rest of this file.
+static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Looks at a response head.
 ///
@@ -93,7 +98,7 @@ fn check_trailers(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
 
 /// The status in `headers`, if there is one.
 fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = Code::from_bytes(headers.get("grpc-status")?.as_bytes());
+    let code = Code::from_bytes(headers.get(&STATUS)?.as_bytes());
     if code == Code::Ok {
         return Some(Ok(()));
     }
@@ -105,17 +110,16 @@ fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
 /// Details that are not base64 make tonic 0.14 panic in the task of the caller,
 /// whatever the status; the rest of the status is worth having.
 fn remove_malformed_details(headers: &mut HeaderMap) {
-    const DETAILS: &str = "grpc-status-details-bin";
-    if !headers.contains_key(DETAILS) {
+    if !headers.contains_key(&DETAILS) {
         return;
     }
     let metadata = MetadataMap::from_headers(std::mem::take(headers));
     let malformed = metadata
-        .get_bin(DETAILS)
+        .get_bin(DETAILS.as_str())
         .is_some_and(|value| value.to_bytes().is_err());
     *headers = metadata.into_headers();
     if malformed {
-        headers.remove(DETAILS);
+        headers.remove(&DETAILS);
     }
 }
 
