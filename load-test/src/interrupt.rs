@@ -40,11 +40,6 @@ impl Interrupt {
             std::future::pending().await
         }
     }
-
-    /// Whether the run should end.
-    pub fn is_asked(&self) -> bool {
-        *self.0.borrow()
-    }
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -68,7 +68,9 @@ impl Kind {
             Self::Errors(percent) => {
                 format!("{percent} of 100 attempts are answered UNAVAILABLE at once")
             }
-            Self::Brownout => "there is room for 80 calls a second, and a queue of 50".to_owned(),
+            Self::Brownout => {
+                "there is room for 80 calls a second; the others wait, or are refused".to_owned()
+            }
             Self::Hang => "calls are taken in and never answered".to_owned(),
             Self::Down => "every attempt is answered UNAVAILABLE at once".to_owned(),
             Self::Stopped => "the process is gone: connections are refused".to_owned(),
@@ -195,11 +197,6 @@ impl Phases {
     /// All of them together.
     pub fn length(&self) -> Duration {
         self.iter().map(|phase| phase.length).sum()
-    }
-
-    /// True when the user service has to be changed for at least one of them.
-    pub fn need_faults(&self) -> bool {
-        self.iter().any(|phase| !phase.kind.is_clean())
     }
 
     /// True when a phase stops the user service itself.

@@ -60,11 +60,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether a moment belongs to this phase.
-    pub fn contains(&self, at: Duration) -> bool {
-        (self.start..self.end).contains(&at)
-    }
-
     /// How long it was.
     pub fn length(&self) -> Duration {
         self.end.saturating_sub(self.start)

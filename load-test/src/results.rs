@@ -1,7 +1,7 @@
 //! Everything that is known when a run is over: what the report, the JSON and the verdict on
 //! the terminal are made from.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::{
     claims::{Claim, Terms, judge},
@@ -104,10 +104,5 @@ impl Results {
     /// When it began, in UTC.
     pub fn began_text(&self) -> String {
         humantime::format_rfc3339_seconds(self.began).to_string()
-    }
-
-    /// How long the load lasted, all runs together.
-    pub fn length(&self) -> Duration {
-        self.runs().map(|run| run.recording.length()).sum()
     }
 }

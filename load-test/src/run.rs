@@ -60,7 +60,9 @@ pub async fn run(
     let clean = Kind::Steady.means(plan.seed);
     stage.bring_about(&clean).await.map_err(WarmUpError)?;
     tokio::select! {
-        warm = warm_up(&orders) => warm.map_err(WarmUpError)?,
+        warm = warm_up(&orders) => {
+            warm.map_err(|why| WarmUpError(format!("{}: {why}", stage.orders)))?;
+        }
         () = interrupt.asked() => {}
     }
 

@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_target_without_a_switch_is_only_watched() {
         let watched = plan("--target localhost:50052").unwrap();
-        assert!(!watched.phases.need_faults());
+        assert!(watched.phases.iter().all(|phase| phase.kind.is_clean()));
         let refused = plan("--target localhost:50052 --phases steady=2s,hang=8s").unwrap_err();
         assert_eq!(refused, PlanError::NoSwitch(Kind::Hang));
     }
