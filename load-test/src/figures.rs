@@ -92,9 +92,11 @@ pub fn attempts_per_call(recording: &Recording, span: &Span) -> Option<f64> {
 }
 
 /// Retries sent to the user service.
+///
+/// Counted from the last page before the phase to the first one after it: up to 0.1 s too
+/// much on either side, never too little.
 pub fn retries(recording: &Recording, span: &Span) -> Option<f64> {
     let first = recording.sample_before(span.start)?;
-    // The first page after the end, so that nothing of the phase is left out.
     let last = recording.sample_after(span.end)?;
     Some(last.retries - first.retries)
 }

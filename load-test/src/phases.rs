@@ -158,18 +158,20 @@ impl Phases {
 
     /// What decides the verdict and nothing else, in 30 seconds.
     ///
-    /// The two phases with errors are long enough for their claims: by chance alone
-    /// a healthy client misses one of them in about 1 of 300 runs.
+    /// Outages come first: each is met with a full retry budget, and without retries of an
+    /// earlier fault that are still under way. The phases with errors are long enough for
+    /// their claims: by chance alone a healthy client misses one of them in about 1 of 300
+    /// runs.
     pub fn short() -> Self {
         use Kind::*;
         Self::seconds(&[
             (Steady, 2),
-            (Errors(10), 8),
-            (Errors(30), 6),
             (Hang, 3),
             (Recovery, 4),
             (Down, 3),
             (Recovery, 4),
+            (Errors(10), 8),
+            (Errors(30), 6),
         ])
     }
 
