@@ -71,7 +71,7 @@ pub(crate) fn outcome(status: &Status, left: Option<Duration>) -> Outcome {
     }
     let transport = TransportError::of(status).is_some();
     match status.code() {
-        code if is_answer(code) && !transport => Outcome::Success,
+        _ if is_answer(status) => Outcome::Success,
         Code::DeadlineExceeded if left.is_some_and(|left| left < STARVED) => Outcome::Ignored,
         Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::DataLoss => {
             Outcome::Failure
@@ -115,11 +115,11 @@ pub(crate) fn retry(status: &Status) -> Retry {
     }
 }
 
-/// Whether `code` is an answer of the application: the call worked, and the
+/// Whether `status` is an answer of the application: the call worked, and the
 /// answer is no.
-pub(crate) fn is_answer(code: Code) -> bool {
-    matches!(
-        code,
+pub(crate) fn is_answer(status: &Status) -> bool {
+    let code = matches!(
+        status.code(),
         Code::Ok
             | Code::NotFound
             | Code::InvalidArgument
@@ -128,7 +128,9 @@ pub(crate) fn is_answer(code: Code) -> bool {
             | Code::OutOfRange
             | Code::PermissionDenied
             | Code::Unauthenticated
-    )
+    );
+    // A stream can be reset with a reason that makes such a code.
+    code && TransportError::of(status).is_none()
 }
 
 #[cfg(test)]

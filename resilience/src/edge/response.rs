@@ -15,6 +15,7 @@ use super::normalise::{Phase, normalise};
 // Made once: a lookup by text parses the text each time, which cost more than
 // all the rest of this file.
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// Looks at a response head.
@@ -102,9 +103,14 @@ fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
     if code == Code::Ok {
         return Some(Ok(()));
     }
-    Some(Err(
-        Status::from_header_map(headers).unwrap_or_else(missing_status)
-    ))
+    let status = Status::from_header_map(headers);
+    // A message that is not UTF-8 makes tonic forget the code.
+    let status = status.filter(|status| status.code() == code).or_else(|| {
+        let mut headers = headers.clone();
+        headers.remove(&MESSAGE);
+        Status::from_header_map(&headers)
+    });
+    Some(Err(status.unwrap_or_else(missing_status)))
 }
 
 /// Details that are not base64 make tonic 0.14 panic in the task of the caller,
@@ -198,6 +204,19 @@ mod tests {
             (status.code(), status.message()),
             (Code::Unavailable, "try later")
         );
+        assert_eq!(status.metadata().get("x-why").unwrap(), "tired");
+    }
+
+    #[test]
+    fn a_message_that_is_not_utf_8_does_not_cost_the_status_its_code() {
+        let headers = [
+            ("grpc-status", "14"),
+            ("grpc-message", "%ff"),
+            ("x-why", "tired"),
+        ];
+        let status = open(response(&headers, Body::empty())).unwrap_err();
+
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, ""));
         assert_eq!(status.metadata().get("x-why").unwrap(), "tired");
     }
 

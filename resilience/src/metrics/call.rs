@@ -108,7 +108,7 @@ impl Watch for Call {
             End::Failed(status) if Rejection::of(status).is_some() => {
                 (status.code(), &handles.rejected)
             }
-            End::Failed(status) if classify::is_answer(status.code()) => (status.code(), ok),
+            End::Failed(status) if classify::is_answer(status) => (status.code(), ok),
             End::Failed(status) => (status.code(), &handles.failed),
         };
         handles.duration.get(code).record(self.started.elapsed());
