@@ -159,9 +159,12 @@ impl Phases {
     /// What decides the verdict and nothing else, in 30 seconds.
     ///
     /// Outages come first: each is met with a full retry budget, and without retries of an
-    /// earlier fault that are still under way. The phases with errors are long enough for
-    /// their claims: by chance alone a healthy client misses one of them in about 1 of 300
-    /// runs.
+    /// earlier fault that are still under way.
+    ///
+    /// The dice are seeded, so a run can be repeated: five runs with the default seed create
+    /// 97.2 to 97.5 % of the orders at 30 % errors. Over all seeds, failures that bunch empty
+    /// the retry budget and a healthy client misses that claim in 1 of 36 runs (simulated;
+    /// 1 of 70 with the 12 seconds of [`Phases::standard`]).
     pub fn short() -> Self {
         use Kind::*;
         Self::seconds(&[
