@@ -64,6 +64,18 @@ pin_project! {
 struct Timed<X> {
     timer: Timer,
     expiry: X,
+    /// Frames that came without a pause.
+    unbroken: u32,
+}
+
+impl<X> Timed<X> {
+    /// Whether time is up in the middle of a stream that never pauses, so that
+    /// the timer has no chance. Only now and then, for it reads the clock.
+    fn overrun(&mut self) -> bool {
+        const EVERY: u32 = 32;
+        self.unbroken = (self.unbroken + 1) % EVERY;
+        self.unbroken == 0 && Instant::now() >= self.timer.at()
+    }
 }
 
 impl<F, X> TimedFuture<F, X> {
@@ -73,6 +85,7 @@ impl<F, X> TimedFuture<F, X> {
             timed: Some(Timed {
                 timer: Timer::new(at),
                 expiry,
+                unbroken: 0,
             }),
         }
     }
@@ -151,13 +164,25 @@ where
                 Some(timed) => timed.expiry.translate(status, timed.timer.at()),
                 None => status,
             }))),
-            Poll::Ready(frame) => Poll::Ready(frame),
-            Poll::Pending => match &mut this.timed {
-                Some(timed) => timed.timer.poll_fired(cx).map(|()| {
-                    let status = timed.expiry.expired();
+            Poll::Ready(frame) => {
+                let is_data = matches!(&frame, Some(Ok(frame)) if frame.is_data());
+                if is_data
+                    && let Some(timed) = &mut this.timed
+                    && timed.overrun()
+                {
                     this.body = None;
-                    Some(Err(status))
-                }),
+                    return Poll::Ready(Some(Err(timed.expiry.expired())));
+                }
+                Poll::Ready(frame)
+            }
+            Poll::Pending => match &mut this.timed {
+                Some(timed) => {
+                    timed.unbroken = 0;
+                    timed.timer.poll_fired(cx).map(|()| {
+                        this.body = None;
+                        Some(Err(timed.expiry.expired()))
+                    })
+                }
                 None => Poll::Pending,
             },
         }
