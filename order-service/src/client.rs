@@ -331,7 +331,7 @@ mod tests {
     fn a_refusal_is_told_from_a_failure() {
         let now = Instant::now();
         let refused = Rejection::CircuitOpen {
-            retry_after: SECOND,
+            retry_after: Some(SECOND),
             probing: false,
         }
         .into_status();

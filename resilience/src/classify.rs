@@ -175,7 +175,7 @@ mod tests {
     fn a_refusal_is_never_retried_and_says_nothing() {
         for rejection in [
             Rejection::CircuitOpen {
-                retry_after: Duration::ZERO,
+                retry_after: None,
                 probing: false,
             },
             Rejection::LimitReached {

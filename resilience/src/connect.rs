@@ -43,7 +43,8 @@ impl Default for ConnectConfig {
 /// A channel to `url` that connects at its first call, and again whenever it
 /// has to.
 ///
-/// `url` is `host:port` or `http://host:port`. Any other tonic channel can be
+/// `url` is `host:port` or `http://host:port`; for TLS, make the channel with
+/// tonic. Any other tonic channel can be
 /// wrapped as well; this one sets what a layer cannot.
 ///
 /// # Errors
@@ -92,7 +93,7 @@ fn endpoint(url: &str) -> Result<Endpoint, ConfigError> {
     let endpoint = Endpoint::from_shared(full).map_err(|_| wrong())?;
     let uri = endpoint.uri();
     match (uri.scheme_str(), uri.host(), uri.port_u16()) {
-        (Some("http" | "https"), Some(host), Some(_)) if !host.is_empty() => Ok(endpoint),
+        (Some("http"), Some(host), Some(_)) if !host.is_empty() => Ok(endpoint),
         _ => Err(wrong()),
     }
 }
@@ -122,6 +123,7 @@ mod tests {
             "user-service",
             "http://",
             "ftp://host:1",
+            "https://host:1",
             "host:port",
             ":50051",
             "a b:1",

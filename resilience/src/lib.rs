@@ -59,7 +59,7 @@
 //! | [`TimedOut`] | it was sent, and time ran out here |
 //! | [`TransportError`] | it was sent, or could not be, and the transport failed |
 //! | [`RetryStopped`] | why a failure was not tried again; one of the above may lie beneath it |
-//! | none | the upstream answered so |
+//! | nothing else | the upstream answered so |
 
 mod attempt_timeout;
 mod breaker;
@@ -80,7 +80,7 @@ mod timer;
 mod watch;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TripReason},
+    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},
     deadline::{Deadline, InboundDeadlineLayer, Scope, TimedOut},

@@ -130,8 +130,8 @@ impl ConcurrencyLimitLayer {
         self.shared.waiting.load(Ordering::Relaxed)
     }
 
-    /// Brings the gauges up to date.
-    pub(crate) fn refresh_metrics(&self) {
+    /// Brings the gauges up to date: to be called before each scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    pub fn refresh_metrics(&self) {
         self.shared.handles.in_flight.set(as_f64(self.in_flight()));
         self.shared.handles.queued.set(as_f64(self.queued()));
     }

@@ -18,7 +18,7 @@ use crate::retry::PUSHBACK_HEADER;
 /// # use resilience::Rejection;
 /// # fn handle(status: tonic::Status) {
 /// match Rejection::of(&status) {
-///     Some(Rejection::CircuitOpen { retry_after, .. }) => { /* come back later */ }
+///     Some(Rejection::CircuitOpen { .. }) => { /* come back later */ }
 ///     Some(_) => { /* refused here: the upstream never saw the call */ }
 ///     None => { /* sent, and failed */ }
 /// }
@@ -29,9 +29,9 @@ use crate::retry::PUSHBACK_HEADER;
 pub enum Rejection {
     /// The circuit breaker is open, or half-open with all its probes under way.
     CircuitOpen {
-        /// Time until the breaker will let the next probe through; zero when
-        /// one is under way.
-        retry_after: Duration,
+        /// Time until the breaker will let the next probe through. `None` when
+        /// that is not known: probes are under way, or someone forced it open.
+        retry_after: Option<Duration>,
         /// Whether the breaker is half-open and all places for probes are taken.
         probing: bool,
     },
@@ -93,13 +93,14 @@ impl fmt::Display for Rejection {
             Self::CircuitOpen { probing: true, .. } => {
                 f.write_str("circuit open, probe in progress")
             }
-            Self::CircuitOpen { retry_after, .. } => {
-                write!(
-                    f,
-                    "circuit open, next probe in {} ms",
-                    retry_after.as_millis()
-                )
+            Self::CircuitOpen {
+                retry_after: Some(retry_after),
+                ..
+            } => {
+                let millis = retry_after.as_millis();
+                write!(f, "circuit open, next probe in {millis} ms")
             }
+            Self::CircuitOpen { .. } => f.write_str("circuit forced open"),
             Self::LimitReached { concurrency, queue } => write!(
                 f,
                 "concurrency limit reached: {concurrency} in flight, {queue} waiting"
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_rejection_is_found_in_its_status_and_tells_callers_not_to_retry() {
         let rejection = Rejection::CircuitOpen {
-            retry_after: Duration::from_millis(312),
+            retry_after: Some(Duration::from_millis(312)),
             probing: false,
         };
         let status = rejection.clone().into_status();

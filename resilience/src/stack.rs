@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer},
-    breaker::{Breaker, BreakerLayer, CircuitBreaker, Guarded},
+    breaker::{Breaker, BreakerConfig, BreakerLayer, CircuitBreaker, Guarded},
     config::{ConfigError, ResilienceConfig},
     deadline::{DeadlineLayer, TimedOut, WithDeadline},
     edge::{BoxError, Edge, EdgeBody, EdgeLayer},
@@ -50,7 +51,9 @@ pub struct ResilienceLayer {
 impl ResilienceLayer {
     /// The stack for calls to `upstream`, a name for metrics and messages.
     ///
-    /// Metrics go to the recorder that is installed now.
+    /// Install the recorder of metrics first: what exists from the start is
+    /// registered with it now, and the rest, such as a rare status, when it is
+    /// first seen.
     ///
     /// # Errors
     /// The first rule that `config` breaks.
@@ -72,7 +75,7 @@ impl ResilienceLayer {
             deadline: DeadlineLayer::new(upstream, deadline)?,
             retry: RetryLayer::new(upstream, retry, budget, idempotent, &methods)?,
             limit: ConcurrencyLimitLayer::new(upstream, limit)?,
-            breaker: BreakerLayer::new(upstream, breaker)?,
+            breaker: BreakerLayer::new(upstream, patient(breaker, deadline))?,
             attempt_metrics: AttemptMetricsLayer::new(upstream, &methods),
             attempt_timeout: AttemptTimeoutLayer::new(attempt_timeout)?,
         })
@@ -108,6 +111,15 @@ impl ResilienceLayer {
         self.retry.refresh_metrics();
         self.limit.refresh_metrics();
         self.breaker.breaker().refresh_metrics();
+    }
+}
+
+/// A probe may take as long as a call: one that is still under way must not be
+/// taken for lost, or a slow upstream would never be let back in.
+fn patient(breaker: BreakerConfig, deadline: Duration) -> BreakerConfig {
+    BreakerConfig {
+        probe_timeout: breaker.probe_timeout.max(deadline),
+        ..breaker
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    BreakerConfig, BreakerState, Transition, TripReason,
+    BreakerConfig, BreakerState, Transition, TransitionReason,
     machine::{Permit, StateMachine},
 };
 use crate::{
@@ -110,8 +110,8 @@ impl Breaker {
         self.force(None);
     }
 
-    /// Brings the gauges up to date.
-    pub(crate) fn refresh_metrics(&self) {
+    /// Brings the gauges up to date: to be called before each scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    pub fn refresh_metrics(&self) {
         let now = Instant::now();
         let inner = self.lock();
         let current = inner.machine.state();
@@ -174,14 +174,14 @@ impl Breaker {
         let (upstream, from, to) = (&self.shared.upstream, from.as_str(), to.as_str());
         let reason_text = reason.as_str();
         match reason {
-            TripReason::FailureRatio
-            | TripReason::ConsecutiveFailures
-            | TripReason::ProbesFailed
-            | TripReason::ProbesSilent
-            | TripReason::Manual => {
+            TransitionReason::FailureRatio
+            | TransitionReason::ConsecutiveFailures
+            | TransitionReason::ProbesFailed
+            | TransitionReason::ProbesSilent
+            | TransitionReason::Manual => {
                 tracing::warn!(upstream, from, to, reason = reason_text, "circuit breaker");
             }
-            TripReason::OpenExpired | TripReason::ProbesSucceeded => {
+            TransitionReason::OpenExpired | TransitionReason::ProbesSucceeded => {
                 tracing::info!(upstream, from, to, reason = reason_text, "circuit breaker");
             }
         }

@@ -70,7 +70,7 @@ impl BreakerState {
 /// Why the state changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TripReason {
+pub enum TransitionReason {
     /// The window is confident that at least the configured share fails.
     FailureRatio,
     /// Too many failures in a row.
@@ -87,7 +87,7 @@ pub enum TripReason {
     Manual,
 }
 
-impl TripReason {
+impl TransitionReason {
     /// The transitions that happen by themselves.
     pub(crate) const AUTOMATIC: &[(BreakerState, BreakerState, Self)] = &[
         (BreakerState::Closed, BreakerState::Open, Self::FailureRatio),
@@ -135,13 +135,14 @@ impl TripReason {
 
 /// One change of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transition {
     /// The state before.
     pub from: BreakerState,
     /// The state since.
     pub to: BreakerState,
     /// Why.
-    pub reason: TripReason,
+    pub reason: TransitionReason,
     /// When.
     pub at: Instant,
 }
@@ -156,8 +157,8 @@ pub(super) struct Permit {
 /// Why an attempt may not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Time until the next probe may be sent; zero while one is under way.
-    pub(super) retry_after: Duration,
+    /// Time until the next probe may be sent, where that is known.
+    pub(super) retry_after: Option<Duration>,
     pub(super) probing: bool,
 }
 
@@ -273,7 +274,11 @@ impl StateMachine {
             && now >= until
         {
             let probes = Probes::new(now);
-            transition = Some(self.enter(State::HalfOpen { probes }, TripReason::OpenExpired, now));
+            transition = Some(self.enter(
+                State::HalfOpen { probes },
+                TransitionReason::OpenExpired,
+                now,
+            ));
         }
         // Probes that nobody settles, whatever the reason, must not hold the
         // circuit half-open for ever: their silence is a failure.
@@ -281,7 +286,7 @@ impl StateMachine {
             && probes.total() >= self.config.probes
             && now.saturating_duration_since(probes.last_sent) >= self.config.probe_timeout
         {
-            transition = Some(self.trip(TripReason::ProbesSilent, now, dice));
+            transition = Some(self.trip(TransitionReason::ProbesSilent, now, dice));
         }
         let epoch = self.epoch;
         let result = match &mut self.state {
@@ -289,7 +294,7 @@ impl StateMachine {
                 Ok(Permit { epoch })
             }
             State::Open { until } => Err(Refusal {
-                retry_after: *until - now,
+                retry_after: Some(*until - now),
                 probing: false,
             }),
             State::HalfOpen { probes } if probes.total() < self.config.probes => {
@@ -298,11 +303,11 @@ impl StateMachine {
                 Ok(Permit { epoch })
             }
             State::HalfOpen { .. } => Err(Refusal {
-                retry_after: Duration::ZERO,
+                retry_after: None,
                 probing: true,
             }),
             State::Manual(_) => Err(Refusal {
-                retry_after: Duration::ZERO,
+                retry_after: None,
                 probing: false,
             }),
         };
@@ -340,10 +345,10 @@ impl StateMachine {
                 }
                 if probes.succeeded >= self.config.probes_to_close {
                     self.closed_at = Some(now);
-                    Some(self.enter(State::Closed, TripReason::ProbesSucceeded, now))
+                    Some(self.enter(State::Closed, TransitionReason::ProbesSucceeded, now))
                 } else if probes.failed > self.config.probes - self.config.probes_to_close {
                     // Too few are left to succeed.
-                    Some(self.trip(TripReason::ProbesFailed, now, dice))
+                    Some(self.trip(TransitionReason::ProbesFailed, now, dice))
                 } else {
                     None
                 }
@@ -362,13 +367,13 @@ impl StateMachine {
         let to = match to {
             Some(state) if state == self.state() => return None,
             Some(state) => State::Manual(state),
-            None if matches!(self.state, State::Closed) => return None,
+            None if !matches!(self.state, State::Manual(_)) => return None,
             None => {
                 self.trips = 0;
                 State::Closed
             }
         };
-        Some(self.enter(to, TripReason::Manual, now))
+        Some(self.enter(to, TransitionReason::Manual, now))
     }
 
     fn record(&mut self, outcome: Outcome, now: Instant) {
@@ -385,17 +390,17 @@ impl StateMachine {
         }
     }
 
-    fn tripped(&self, now: Instant) -> Option<TripReason> {
+    fn tripped(&self, now: Instant) -> Option<TransitionReason> {
         if self.run.length >= self.config.consecutive_failures
             && self.run.lasted(now) >= self.config.consecutive_at_least
         {
-            return Some(TripReason::ConsecutiveFailures);
+            return Some(TransitionReason::ConsecutiveFailures);
         }
         let sure = self.window.counts(now).confident_failure_ratio();
-        (sure >= self.config.failure_ratio).then_some(TripReason::FailureRatio)
+        (sure >= self.config.failure_ratio).then_some(TransitionReason::FailureRatio)
     }
 
-    fn trip(&mut self, reason: TripReason, now: Instant, dice: f64) -> Transition {
+    fn trip(&mut self, reason: TransitionReason, now: Instant, dice: f64) -> Transition {
         let healthy = self.closed_at.is_some_and(|closed| {
             now.saturating_duration_since(closed) > self.config.healthy_after
         });
@@ -407,11 +412,14 @@ impl StateMachine {
         self.enter(State::Open { until }, reason, now)
     }
 
-    fn enter(&mut self, state: State, reason: TripReason, now: Instant) -> Transition {
+    fn enter(&mut self, state: State, reason: TransitionReason, now: Instant) -> Transition {
         let from = self.state();
         self.state = state;
         self.epoch += 1;
-        self.window.clear();
+        // What is known of a failing upstream stays to be seen while it is open.
+        if matches!(self.state, State::Closed | State::Manual(_)) {
+            self.window.clear();
+        }
         self.run = Run::default();
         Transition {
             from,

@@ -25,7 +25,7 @@ use tower_service::Service;
 
 pub use self::{
     handle::Breaker,
-    machine::{BreakerState, Transition, TripReason},
+    machine::{BreakerState, Transition, TransitionReason},
 };
 use self::{handle::Leave, window::STRETCH_MAX};
 use crate::{
@@ -48,7 +48,7 @@ use crate::{
 /// | `open_initial`, `open_max` | 0.5 s, 1 s | with a cap of 10 s, recovery after a long outage takes up to 11 s; with 1 s, 1.14 s at worst, for at most 5 probes a second |
 /// | `healthy_after` | 10 s | a trip soon after closing is the same trouble, and keeps doubling |
 /// | `probes`, `probes_to_close` | 2 of 5 | 3 of 3 makes a false trip stick: an upstream that answers 25 % passes it in 1.6 % of rounds, 2 of 5 in 37 % |
-/// | `probe_timeout` | 1 s | the deadline of a call, after which no probe can be heard of |
+/// | `probe_timeout` | 1 s | as long as a call may take; `ResilienceLayer` makes it at least its deadline |
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerConfig {
     /// Opens when the window is sure that at least this share of attempts
@@ -77,8 +77,8 @@ pub struct BreakerConfig {
     pub probes_to_close: u32,
     /// Probes that have not been heard of for this long have failed.
     pub probe_timeout: Duration,
-    /// Attempts that take longer than this count as failures, whatever their
-    /// result. `None`: only the result counts.
+    /// Successes that take longer than this count as failures. `None`: only the
+    /// result counts.
     pub slow_after: Option<Duration>,
     /// Seeds the jitter of the open time. `None`: at random.
     pub seed: Option<u64>,

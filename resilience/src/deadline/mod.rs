@@ -91,6 +91,7 @@ pub struct TimedOut {
 
 /// What ran out of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// One attempt; there may be time for another.
     Attempt,

@@ -176,6 +176,7 @@ pub struct TransportError {
 
 /// Whether the upstream can have acted on an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Delivery {
     /// It never left: no connection, or the connection closed before.
     NotSent,

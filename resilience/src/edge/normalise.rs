@@ -107,11 +107,16 @@ impl<'a> Causes<'a> {
             return Some((Code::DeadlineExceeded, Delivery::Unknown));
         }
         // The connect timeout of a custom connector.
-        if self.io == Some(io::ErrorKind::TimedOut) && self.hyper.is_none() && self.h2.is_none() {
+        let head = phase == Phase::Head;
+        if head
+            && self.io == Some(io::ErrorKind::TimedOut)
+            && self.hyper.is_none()
+            && self.h2.is_none()
+        {
             return Some((Code::Unavailable, Delivery::NotSent));
         }
         // hyper cancels only requests that it has not sent.
-        if self.hyper.is_some_and(hyper::Error::is_canceled) {
+        if head && self.hyper.is_some_and(hyper::Error::is_canceled) {
             return Some((Code::Unavailable, Delivery::NotSent));
         }
         if let Some(h2) = self.h2 {

@@ -18,7 +18,7 @@ use crate::{
     classify,
     method::{MethodName, MethodSet},
     rejection::Rejection,
-    retry::Attempts,
+    retry::{Attempts, RetryStopped},
     watch::{End, Watch, WatchedBody, WatchedFuture},
 };
 
@@ -108,7 +108,11 @@ impl Watch for Call {
             End::Failed(status) if Rejection::of(status).is_some() => {
                 (status.code(), &handles.rejected)
             }
-            End::Failed(status) if classify::is_answer(status) => (status.code(), ok),
+            End::Failed(status) if classify::is_answer(status) => {
+                let retried = RetryStopped::of(status).is_some_and(|why| why.retries() > 0);
+                let ok = if retried { &handles.ok_after_retry } else { ok };
+                (status.code(), ok)
+            }
             End::Failed(status) => (status.code(), &handles.failed),
         };
         handles.duration.get(code).record(self.started.elapsed());

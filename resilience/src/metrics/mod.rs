@@ -34,7 +34,7 @@ pub use self::{
     call::{CallMetrics, CallMetricsLayer},
 };
 use crate::{
-    breaker::{BreakerState, TripReason},
+    breaker::{BreakerState, TransitionReason},
     method::MethodSet,
     rejection::Rejection,
     retry::StopReason,
@@ -273,7 +273,7 @@ pub(crate) struct BreakerHandles {
     state: Vec<Gauge>,
     state_seconds: Vec<Gauge>,
     failure_ratio: Gauge,
-    /// In the order of `TripReason::AUTOMATIC`.
+    /// In the order of `TransitionReason::AUTOMATIC`.
     transitions: Vec<Counter>,
 }
 
@@ -290,7 +290,7 @@ impl BreakerHandles {
             state: per_state(BREAKER_STATE),
             state_seconds: per_state(BREAKER_STATE_SECONDS),
             failure_ratio: gauge!(BREAKER_FAILURE_RATIO, "upstream" => upstream.to_owned()),
-            transitions: TripReason::AUTOMATIC
+            transitions: TransitionReason::AUTOMATIC
                 .iter()
                 .map(|(from, to, reason)| transition_counter(upstream, *from, *to, *reason))
                 .collect(),
@@ -301,8 +301,13 @@ impl BreakerHandles {
 
     /// Counts one transition. Those that are made by hand are looked up: there
     /// are many that could be, and few that are.
-    pub(crate) fn transition(&self, from: BreakerState, to: BreakerState, reason: TripReason) {
-        let known = TripReason::AUTOMATIC
+    pub(crate) fn transition(
+        &self,
+        from: BreakerState,
+        to: BreakerState,
+        reason: TransitionReason,
+    ) {
+        let known = TransitionReason::AUTOMATIC
             .iter()
             .position(|each| *each == (from, to, reason));
         match known {
@@ -330,7 +335,7 @@ fn transition_counter(
     upstream: &str,
     from: BreakerState,
     to: BreakerState,
-    reason: TripReason,
+    reason: TransitionReason,
 ) -> Counter {
     counter!(
         BREAKER_TRANSITIONS,

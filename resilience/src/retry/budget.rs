@@ -114,8 +114,18 @@ impl Budget {
             })
     }
 
+    /// For a call that the upstream has answered: what was paid for the retry
+    /// goes back; without any retry, the call deposits.
+    pub(crate) fn settle(&self, withdrawal: Option<Withdrawal>, retried: bool) {
+        match withdrawal {
+            Some(withdrawal) => withdrawal.refund(),
+            None if !retried => self.deposit(),
+            None => {}
+        }
+    }
+
     /// For a success at the first attempt.
-    pub(crate) fn deposit(&self) {
+    fn deposit(&self) {
         self.add(self.shared.deposit);
     }
 

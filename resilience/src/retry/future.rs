@@ -25,6 +25,7 @@ use super::{
     replay::Replay,
 };
 use crate::{
+    classify,
     deadline::Deadline,
     method::MethodName,
     metrics::RetryHandles,
@@ -227,8 +228,18 @@ impl Call {
     fn failed(&mut self, status: Status) -> Next {
         let rejection = Rejection::of(&status).cloned();
         if let Some(rejection) = rejection {
-            if let Some(withdrawal) = self.withdrawal.take() {
-                withdrawal.refund();
+            // A refusal is not an attempt: nothing was retried.
+            match self.withdrawal.take() {
+                Some(withdrawal) => {
+                    withdrawal.refund();
+                    self.attempts -= 1;
+                    self.tally().retries -= 1;
+                }
+                None if self.last.is_some() => {
+                    self.transparent -= 1;
+                    self.tally().transparent -= 1;
+                }
+                None => {}
             }
             return Next::Finish(match self.last.take() {
                 // The caller sees what really happened before.
@@ -236,7 +247,13 @@ impl Call {
                 None => status,
             });
         }
-        // What was paid for this attempt is spent.
+        if classify::is_answer(&status) {
+            // The upstream works, and what was paid for the attempt goes back.
+            self.shared
+                .budget
+                .settle(self.withdrawal.take(), self.attempts > 1);
+        }
+        // Else it is spent.
         self.withdrawal = None;
         let now = Instant::now();
         let again = self.replay.again();
@@ -325,11 +342,10 @@ impl Call {
 
     fn stop(&self, reason: StopReason, rejection: Option<Rejection>, last: Status) -> Status {
         self.shared.stopped.count(reason);
-        let refused = u32::from(rejection.is_some());
-        let attempts = self.attempts + self.transparent - refused;
         RetryStopped {
             reason,
-            attempts,
+            attempts: self.attempts + self.transparent,
+            retries: self.attempts - 1,
             rejection,
             last,
         }
@@ -389,20 +405,13 @@ pub struct Committed {
     idempotent: bool,
 }
 
-impl Committed {
-    fn succeeded(self) {
-        match self.withdrawal {
-            Some(withdrawal) => withdrawal.refund(),
-            None if !self.retried => self.shared.budget.deposit(),
-            None => {}
-        }
-    }
-}
-
 impl Watch for Committed {
     fn ended(self, end: End<'_>) {
         match end {
-            End::Ok => self.succeeded(),
+            End::Ok => self.shared.budget.settle(self.withdrawal, self.retried),
+            End::Failed(status) if classify::is_answer(status) => {
+                self.shared.budget.settle(self.withdrawal, self.retried);
+            }
             End::Failed(status) if Rejection::of(status).is_none() => {
                 let failed = Failed {
                     status,

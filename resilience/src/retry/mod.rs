@@ -168,8 +168,8 @@ impl RetryLayer {
         self.shared.budget.tokens()
     }
 
-    /// Brings the gauge of the budget up to date.
-    pub(crate) fn refresh_metrics(&self) {
+    /// Brings the gauge of the budget up to date: to be called before each scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    pub fn refresh_metrics(&self) {
         self.shared.budget.refresh_metrics();
     }
 }
@@ -189,7 +189,8 @@ impl<S> Layer<S> for RetryLayer {
 ///
 /// # Errors
 /// The status of the last attempt, with [`RetryStopped`] as its source; or the
-/// [`Rejection`] of the first.
+/// [`Rejection`] of the first. A failure after the first message is passed on
+/// as it is.
 ///
 /// # Cancellation
 /// Dropping the call drops the attempt under way; a retry that was paid for and
@@ -238,6 +239,7 @@ where
 pub struct RetryStopped {
     reason: StopReason,
     attempts: u32,
+    retries: u32,
     rejection: Option<Rejection>,
     last: Status,
 }
@@ -259,6 +261,12 @@ impl RetryStopped {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Retries among them, transparent ones not counted.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        self.retries
     }
 
     /// The rejection of the retry, when that is what stopped it.

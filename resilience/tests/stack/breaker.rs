@@ -1,6 +1,6 @@
 //! The circuit.
 
-use resilience::{BreakerState, Rejection, ResilienceConfig, TripReason};
+use resilience::{BreakerState, Rejection, ResilienceConfig, TransitionReason};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
@@ -55,7 +55,7 @@ async fn a_hung_upstream_trips_the_breaker() {
         );
         assert_eq!(
             layer.breaker().last_trip().unwrap().reason,
-            TripReason::ConsecutiveFailures
+            TransitionReason::ConsecutiveFailures
         );
         let before = upstream.count();
         let status = validate(&mut client.clone()).await.unwrap_err();
@@ -183,4 +183,47 @@ async fn a_caller_that_goes_away_counts_for_nothing() {
     assert_eq!(layer.breaker().failure_ratio(), 0.0);
     tokio::task::yield_now().await;
     assert_eq!(layer.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upstream_that_has_recovered_is_let_back_in() {
+    let upstream = Upstream::always(Reply::Valid);
+    let config = ResilienceConfig {
+        deadline: ms(10_000),
+        attempt_timeout: ms(5_000),
+        ..no_retries()
+    };
+    let (mut client, layer) = upstream.client(config);
+    trip(&upstream, &mut client).await;
+    upstream.becomes(Reply::After(ms(1200), Box::new(Reply::Valid)));
+    let recovered = Instant::now();
+    let mut calls = Vec::new();
+    while layer.breaker().state() != BreakerState::Closed {
+        assert!(recovered.elapsed() < ms(3000), "still out");
+        calls.push(start(&client));
+        sleep(ms(10)).await;
+    }
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn resume_ends_only_what_was_forced() {
+    let upstream = Upstream::always(Reply::Valid);
+    let (mut client, layer) = upstream.client(no_retries());
+    trip(&upstream, &mut client).await;
+    layer.breaker().resume();
+    assert_eq!(layer.breaker().state(), BreakerState::Open);
+    assert_eq!(
+        layer.breaker().failure_ratio(),
+        1.0,
+        "and what is known stays to be seen"
+    );
+
+    layer.breaker().force_open();
+    let status = validate(&mut client).await.unwrap_err();
+    assert_eq!(status.message(), "circuit forced open");
+    layer.breaker().resume();
+    assert_eq!(layer.breaker().state(), BreakerState::Closed);
 }

@@ -1,17 +1,21 @@
 //! Time.
 
-use resilience::{Deadline, Rejection, ResilienceConfig, Scope, TimedOut};
+use resilience::{
+    Deadline, Rejection, ResilienceConfig, Scope, TimedOut,
+    layers::{BreakerLayer, DeadlineLayer, EdgeLayer},
+};
 use tokio::time::Instant;
 use tonic::{Code, Request};
+use tower::Layer as _;
 
 use crate::{
     config, ms,
     upstream::{Reply, Upstream},
     validate,
 };
-use proto::user::ValidateUserRequest;
+use proto::user::{ValidateUserRequest, user_service_client::UserServiceClient};
 
-/// An attempt may take as long as the call, so that only the deadline ends it.
+/// An attempt may take as long as the call.
 fn one_long_attempt() -> ResilienceConfig {
     ResilienceConfig {
         attempt_timeout: ms(999),
@@ -149,4 +153,41 @@ async fn a_cancelled_that_comes_early_stays_cancelled() {
         validate(&mut client).await.unwrap_err().code(),
         Code::Cancelled
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_layer_alone_ends_a_call_at_its_deadline_to_the_last_trailer() {
+    for silence in [Reply::Hang, Reply::HangAfterHead, Reply::HangAfterMessage] {
+        let layer = DeadlineLayer::new("upstream", ms(700)).unwrap();
+        let upstream = Upstream::always(silence.clone());
+        let mut client = UserServiceClient::new(layer.layer(EdgeLayer.layer(upstream)));
+        let start = Instant::now();
+
+        let status = client
+            .validate_user(ValidateUserRequest::default())
+            .await
+            .unwrap_err();
+
+        let timed_out = TimedOut::of(&status).unwrap();
+        assert_eq!((timed_out.scope, timed_out.after), (Scope::Call, ms(700)));
+        assert!(
+            (ms(700)..=ms(701)).contains(&start.elapsed()),
+            "{silence:?}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_dropped_at_the_deadline_is_a_failure_of_the_upstream() {
+    let deadline = DeadlineLayer::new("upstream", ms(100)).unwrap();
+    let breaker = BreakerLayer::new("upstream", config().breaker).unwrap();
+    let upstream = Upstream::always(Reply::Hang);
+    let stack = deadline.layer(breaker.layer(EdgeLayer.layer(upstream)));
+    let mut client = UserServiceClient::new(stack);
+    for _ in 0..27 {
+        let request = ValidateUserRequest::default();
+        client.validate_user(request).await.unwrap_err();
+    }
+    assert_eq!(breaker.breaker().state(), resilience::BreakerState::Open);
 }

@@ -131,6 +131,7 @@ async fn a_wait_ends_with_the_call() {
     let status = client.validate_user(request).await.unwrap_err();
 
     assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(Rejection::of(&status), Some(&Rejection::DeadlineExceeded));
     assert!(start.elapsed() <= ms(41), "{:?}", start.elapsed());
     assert_eq!(upstream.count(), 2);
 }

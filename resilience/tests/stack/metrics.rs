@@ -158,3 +158,33 @@ async fn exactly_one_state_is_shown_after_every_transition() {
         assert!(lines(&handle).contains(&expected), "{expected}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_counted_by_its_reason() {
+    let upstream = Upstream::always(Reply::Hang);
+    let mut config = config();
+    config.limit.concurrency = 1;
+    config.limit.queue = 1;
+    let (client, handle) = measured(&upstream, config);
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { validate(&mut client).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap_err();
+    }
+    let lines = lines(&handle);
+    for expected in [
+        r#"resilience_rejections_total{upstream="upstream",reason="limit_reached"} 1"#,
+        r#"resilience_rejections_total{upstream="upstream",reason="queue_timeout"} 1"#,
+        r#"resilience_rejections_total{upstream="upstream",reason="circuit_open"} 0"#,
+        r#"resilience_calls_total{upstream="upstream",method="user.UserService/ValidateUser",outcome="rejected"} 2"#,
+    ] {
+        assert!(
+            lines.contains(expected),
+            "{expected}\nis not among\n{lines:#?}"
+        );
+    }
+}

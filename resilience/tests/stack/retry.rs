@@ -2,8 +2,11 @@
 
 use std::{future::poll_fn, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Request;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use resilience::{Attempts, Rejection, ResilienceConfig, RetryStopped, StopReason};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, body::Body};
@@ -353,4 +356,67 @@ async fn a_rejection_never_comes_from_poll_ready() {
         Some(Rejection::LimitReached { .. })
     ));
     hanging.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_pays_into_the_budget_and_refunds_the_retry_that_brought_it() {
+    let upstream = Upstream::replies([
+        Reply::code(Code::Unavailable),
+        Reply::code(Code::Unavailable),
+        Reply::code(Code::NotFound),
+    ]);
+    let (mut client, layer) = upstream.client(config());
+
+    let status = validate(&mut client).await.unwrap_err();
+
+    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(RetryStopped::of(&status).unwrap().retries(), 2);
+    assert_eq!(
+        layer.budget_tokens(),
+        19.0,
+        "the first retry failed, the second did not"
+    );
+    for _ in 0..5 {
+        validate(&mut client).await.unwrap_err();
+    }
+    assert_eq!(layer.budget_tokens(), 20.0);
+}
+
+/// A body that is not complete when the call begins, as that of a caller who
+/// streams: what it sends may depend on the answer.
+#[tokio::test(start_paused = true)]
+async fn the_response_to_a_streamed_request_is_not_held_back() {
+    let upstream = Upstream::always(Reply::HangAfterHead);
+    let (_, layer) = upstream.client(config());
+    let late = Frame::data(Bytes::from_static(b"late"));
+    let late = tokio_stream::once(Ok::<_, tonic::Status>(late));
+    let body = Body::new(StreamBody::new(StartsLater(Box::pin(late), false)));
+    let start = Instant::now();
+
+    let response = layer
+        .layer(upstream)
+        .call(Request::new(body))
+        .await
+        .unwrap();
+
+    assert!(start.elapsed() < ms(100), "{:?}", start.elapsed());
+    assert!(!http_body::Body::is_end_stream(response.body()));
+}
+
+/// Not ready the first time that it is asked.
+struct StartsLater<S>(std::pin::Pin<Box<S>>, bool);
+
+impl<S: tokio_stream::Stream> tokio_stream::Stream for StartsLater<S> {
+    type Item = S::Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<S::Item>> {
+        if !std::mem::replace(&mut self.1, true) {
+            cx.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        self.0.as_mut().poll_next(cx)
+    }
 }

@@ -12,7 +12,7 @@ const fn ms(millis: u64) -> Duration {
 struct Bench {
     machine: StateMachine,
     now: Instant,
-    transitions: Vec<(BreakerState, BreakerState, TripReason)>,
+    transitions: Vec<(BreakerState, BreakerState, TransitionReason)>,
 }
 
 impl Bench {
@@ -81,7 +81,7 @@ impl Bench {
             .extend(transition.map(|t| (t.from, t.to, t.reason)));
     }
 
-    fn last_reason(&self) -> Option<TripReason> {
+    fn last_reason(&self) -> Option<TransitionReason> {
         self.transitions.last().map(|(_, _, reason)| *reason)
     }
 }
@@ -93,7 +93,7 @@ fn it_opens_when_it_is_sure_and_not_before() {
     assert_eq!(bench.state(), BreakerState::Closed);
     bench.calls(1, Outcome::Failure);
     assert_eq!(bench.state(), BreakerState::Open);
-    assert_eq!(bench.last_reason(), Some(TripReason::FailureRatio));
+    assert_eq!(bench.last_reason(), Some(TransitionReason::FailureRatio));
 }
 
 #[test]
@@ -130,7 +130,10 @@ fn a_hang_opens_it_long_before_the_window_has_forgotten_the_good_past() {
         bench.call(Outcome::Failure).unwrap();
         bench.after(ms(2));
     }
-    assert_eq!(bench.last_reason(), Some(TripReason::ConsecutiveFailures));
+    assert_eq!(
+        bench.last_reason(),
+        Some(TransitionReason::ConsecutiveFailures)
+    );
     assert!(bench.now - hang <= ms(260), "{:?}", bench.now - hang);
 }
 
@@ -162,7 +165,10 @@ fn ignored_outcomes_neither_extend_nor_break_a_run() {
     }
     assert_eq!(bench.state(), BreakerState::Closed);
     bench.call(Outcome::Failure).unwrap();
-    assert_eq!(bench.last_reason(), Some(TripReason::ConsecutiveFailures));
+    assert_eq!(
+        bench.last_reason(),
+        Some(TransitionReason::ConsecutiveFailures)
+    );
 }
 
 #[test]
@@ -198,7 +204,7 @@ fn an_open_circuit_refuses_and_says_how_long() {
     assert_eq!(
         refusal,
         Refusal {
-            retry_after: ms(312),
+            retry_after: Some(ms(312)),
             probing: false
         }
     );
@@ -212,7 +218,7 @@ fn it_closes_at_the_second_success_among_five_probes() {
     assert_eq!(bench.state(), BreakerState::HalfOpen);
     bench.calls(1, Outcome::Success);
     assert_eq!(bench.state(), BreakerState::Closed);
-    assert_eq!(bench.last_reason(), Some(TripReason::ProbesSucceeded));
+    assert_eq!(bench.last_reason(), Some(TransitionReason::ProbesSucceeded));
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn it_reopens_at_the_fourth_failure() {
     assert_eq!(bench.state(), BreakerState::HalfOpen);
     bench.calls(1, Outcome::Failure);
     assert_eq!(bench.state(), BreakerState::Open);
-    assert_eq!(bench.last_reason(), Some(TripReason::ProbesFailed));
+    assert_eq!(bench.last_reason(), Some(TransitionReason::ProbesFailed));
 }
 
 #[test]
@@ -234,7 +240,7 @@ fn half_open_lets_five_through_and_refuses_the_sixth() {
     assert_eq!(
         refusal,
         Refusal {
-            retry_after: Duration::ZERO,
+            retry_after: None,
             probing: true
         }
     );
@@ -263,7 +269,7 @@ fn probes_that_are_never_heard_of_again_have_failed() {
     bench.after(ms(1));
     bench.acquire().unwrap_err();
     assert_eq!(bench.state(), BreakerState::Open);
-    assert_eq!(bench.last_reason(), Some(TripReason::ProbesSilent));
+    assert_eq!(bench.last_reason(), Some(TransitionReason::ProbesSilent));
 
     for permit in lost {
         bench.settle(permit, Outcome::Success);
@@ -310,7 +316,7 @@ fn window_and_run_are_empty_after_a_close() {
 #[test]
 fn the_open_time_doubles_within_ten_seconds_of_closing_and_starts_again_after() {
     let mut bench = Bench::open();
-    let open_time = |bench: &mut Bench| bench.acquire().unwrap_err().retry_after;
+    let open_time = |bench: &mut Bench| bench.acquire().unwrap_err().retry_after.unwrap();
     assert_eq!(open_time(&mut bench), ms(500));
 
     bench.after(ms(500));
@@ -351,7 +357,7 @@ fn forced_open_refuses_until_told_otherwise() {
         .unwrap();
     assert_eq!(
         (transition.to, transition.reason),
-        (BreakerState::ForcedOpen, TripReason::Manual)
+        (BreakerState::ForcedOpen, TransitionReason::Manual)
     );
     bench.after(ms(60_000));
     bench.acquire().unwrap_err();
