@@ -7,10 +7,14 @@
 //! | `backoff.rs` | how long to wait; the one file that knows the `backoff` crate |
 //! | `pushback.rs` | when the upstream says when |
 //! | `replay.rs` | a request that can be sent again |
-//! | `future.rs` | one call: attempts, waits, and the commit |
+//! | `future.rs` | the future of one call: attempts and waits |
+//! | `call.rs` | what one call knows, and what it does when an attempt fails |
+//! | `commit.rs` | a response that the caller has been given |
 
 mod backoff;
 mod budget;
+mod call;
+mod commit;
 mod decision;
 mod future;
 mod pushback;
@@ -29,7 +33,7 @@ use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub(crate) use self::future::RetryBody;
+pub(crate) use self::commit::RetryBody;
 pub(crate) use self::pushback::PUSHBACK_HEADER;
 pub use self::{backoff::BackoffConfig, budget::BudgetConfig, decision::StopReason};
 use self::{budget::Budget, future::RetryFuture, replay::Replay};
