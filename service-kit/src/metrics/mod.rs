@@ -18,6 +18,7 @@ use std::{
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
+use resilience::{COUNT_BUCKETS, DURATION_BUCKETS};
 use tokio::runtime::Handle;
 
 pub(crate) use calls::CallMetricsLayer;
@@ -37,17 +38,6 @@ const RUNTIME_BUSY: &str = "tokio_workers_busy_seconds";
 const RUNTIME_TASKS: &str = "tokio_alive_tasks";
 /// Tasks that are ready to run and wait for any thread.
 const RUNTIME_QUEUED: &str = "tokio_global_queue_depth";
-
-/// Upper bounds of all histograms of time, in seconds: fine where a healthy
-/// call ends, and one at every default that a call can run into.
-const SECONDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5,
-    1.0, 2.5, 5.0,
-];
-/// Upper bounds of histograms that count the retries of a call.
-const RETRIES: [f64; 5] = [1.0, 2.0, 3.0, 4.0, 5.0];
-/// At most one retry of a call is transparent.
-const TRANSPARENT_RETRIES: [f64; 1] = [1.0];
 
 /// Something to do before each scrape: bring a gauge up to date.
 pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -126,15 +116,19 @@ impl Registry {
     }
 }
 
-/// Without `idle_timeout`, which would orphan the handles that are held.
+/// Without `idle_timeout`, which would orphan the handles that are held. The
+/// bounds are the client library's, so that both sides of a call compare.
 fn builder() -> PrometheusBuilder {
     let time = Matcher::Suffix("_seconds".to_owned());
-    let retries = Matcher::Full("grpc_client_call_retries".to_owned());
-    let transparent = Matcher::Full("grpc_client_call_transparent_retries".to_owned());
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(time, &SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(retries, &RETRIES))
-        .and_then(|builder| builder.set_buckets_for_metric(transparent, &TRANSPARENT_RETRIES))
+    COUNT_BUCKETS
+        .iter()
+        .fold(
+            PrometheusBuilder::new().set_buckets_for_metric(time, DURATION_BUCKETS),
+            |builder, (name, bounds)| {
+                let name = Matcher::Full((*name).to_owned());
+                builder?.set_buckets_for_metric(name, bounds)
+            },
+        )
         .expect("no list of buckets is empty")
 }
 
