@@ -270,6 +270,7 @@ fn configs(settings: &ResilienceSettings) -> (ConnectConfig, ResilienceConfig) {
             probe_timeout: settings.deadline,
             ..default
         },
+        ..ResilienceConfig::default()
     };
     (connect, config)
 }

@@ -67,30 +67,39 @@ mod cause;
 mod classify;
 mod config;
 mod connect;
+mod context;
 mod deadline;
 mod edge;
+mod guard;
 mod limit;
 mod method;
+mod method_config;
 mod metrics;
-mod refuse;
+mod policies;
 mod rejection;
 mod retry;
 mod stack;
-mod timer;
-mod watch;
+mod upstream;
 
 pub use self::{
     breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason},
+    classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},
     deadline::{Deadline, InboundDeadlineLayer, Scope, TimedOut},
     edge::{Delivery, TransportError},
     limit::LimitConfig,
     method::MethodSet,
+    method_config::{Commit, MethodConfig, TimeLimit},
     metrics::{COUNT_BUCKETS, DURATION_BUCKETS, describe as describe_metrics},
+    policies::Policies,
     rejection::Rejection,
-    retry::{Attempts, BackoffConfig, BudgetConfig, RetryConfig, RetryStopped, StopReason},
+    retry::{
+        Attempts, Backoff, BackoffConfig, BudgetConfig, RetryBudget, RetryConfig, RetryStopped,
+        StopReason, TokenBucket,
+    },
     stack::{Resilience, ResilienceLayer, ResponseBody, ResponseFuture},
+    upstream::Upstream,
 };
 
 /// Each layer by itself, for who composes them by hand.
@@ -99,12 +108,16 @@ pub use self::{
 /// the vocabulary of the edge, so the edge goes innermost, around the channel.
 pub mod layers {
     pub use crate::{
-        attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer},
-        breaker::{BreakerLayer, CircuitBreaker},
-        deadline::{DeadlineLayer, InboundDeadline, WithDeadline},
-        edge::{Edge, EdgeBody, EdgeLayer},
-        limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
-        metrics::{AttemptMetrics, AttemptMetricsLayer, CallMetrics, CallMetricsLayer},
-        retry::{Retry, RetryLayer},
+        attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutPolicy},
+        breaker::{BreakerLayer, BreakerPolicy, CircuitBreaker},
+        deadline::{DeadlineLayer, DeadlinePolicy, InboundDeadline, WithDeadline},
+        edge::{Edge, EdgeBody, EdgeFuture, EdgeLayer},
+        guard::{Guarded, GuardedBody, GuardedFuture},
+        limit::{ConcurrencyLimit, ConcurrencyLimitLayer, LimitPolicy},
+        metrics::{
+            AttemptMetrics, AttemptMetricsLayer, AttemptMetricsPolicy, CallMetrics,
+            CallMetricsLayer, CallMetricsPolicy,
+        },
+        retry::{Retry, RetryBody, RetryFuture, RetryLayer},
     };
 }

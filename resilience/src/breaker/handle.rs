@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     classify::Outcome,
-    config::ConfigError,
     metrics::{BreakerHandles, Rejections},
     rejection::Rejection,
 };
@@ -48,13 +47,13 @@ struct Inner {
 }
 
 impl Breaker {
-    pub(super) fn new(upstream: &str, config: BreakerConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
+    /// `config` must be valid.
+    pub(super) fn new(upstream: &str, config: BreakerConfig) -> Self {
         let now = Instant::now();
         let dice = config
             .seed
             .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 upstream: upstream.to_owned(),
                 slow_after: config.slow_after,
@@ -68,7 +67,7 @@ impl Breaker {
                     since: now,
                 }),
             }),
-        })
+        }
     }
 
     /// The state at this moment. An open circuit stays open until a call comes
@@ -210,6 +209,10 @@ pub(super) struct Leave {
 }
 
 impl Leave {
+    pub(super) fn is_probe(&self) -> bool {
+        self.permit.is_probe()
+    }
+
     pub(super) fn settle(self, outcome: Outcome, now: Instant, took: Duration) {
         let Self { breaker, permit } = self;
         let slow = breaker

@@ -152,6 +152,13 @@ pub struct Transition {
 #[must_use]
 pub(super) struct Permit {
     epoch: u64,
+    probe: bool,
+}
+
+impl Permit {
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe
+    }
 }
 
 /// Why an attempt may not be sent.
@@ -291,7 +298,10 @@ impl StateMachine {
         let epoch = self.epoch;
         let result = match &mut self.state {
             State::Closed | State::Manual(BreakerState::ForcedClosed | BreakerState::Disabled) => {
-                Ok(Permit { epoch })
+                Ok(Permit {
+                    epoch,
+                    probe: false,
+                })
             }
             State::Open { until } => Err(Refusal {
                 retry_after: Some(*until - now),
@@ -300,7 +310,7 @@ impl StateMachine {
             State::HalfOpen { probes } if probes.total() < self.config.probes => {
                 probes.unsettled += 1;
                 probes.last_sent = now;
-                Ok(Permit { epoch })
+                Ok(Permit { epoch, probe: true })
             }
             State::HalfOpen { .. } => Err(Refusal {
                 retry_after: None,

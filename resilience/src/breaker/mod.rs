@@ -11,17 +11,17 @@ mod machine;
 mod window;
 
 use std::{
-    task::{Context, Poll},
+    collections::BTreeMap,
+    iter,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use tokio::time::Instant;
 use tonic::Status;
 use tower_layer::Layer;
-use tower_service::Service;
 
 pub use self::{
     handle::Breaker,
@@ -31,9 +31,10 @@ use self::{handle::Leave, window::STRETCH_MAX};
 use crate::{
     classify::{self, Outcome},
     config::{ConfigError, ordered, positive, require},
+    context::Context,
     deadline::Deadline,
-    refuse::MaybeRefused,
-    watch::{End, Watch, WatchedBody, WatchedFuture},
+    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    upstream::{PerMethod, Upstream},
 };
 
 /// When the circuit opens, and when it closes again.
@@ -165,24 +166,35 @@ impl BreakerConfig {
 /// fail it opens, and calls are refused at once until probes succeed.
 #[derive(Debug, Clone)]
 pub struct BreakerLayer {
-    breaker: Breaker,
+    policy: Arc<BreakerPolicy>,
 }
 
 impl BreakerLayer {
-    /// A breaker for `upstream`, shared by all services that this layer makes.
-    ///
-    /// # Errors
-    /// The first rule that does not hold.
-    pub fn new(upstream: &str, config: BreakerConfig) -> Result<Self, ConfigError> {
-        Ok(Self {
-            breaker: Breaker::new(upstream, config)?,
-        })
+    /// A breaker for `upstream`, shared by all services that this layer makes,
+    /// and one more for each method that is configured to have its own.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            policy: Arc::new(BreakerPolicy::new(upstream)),
+        }
     }
 
     /// The breaker itself: to look at, and to force.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
-        self.breaker.clone()
+        self.policy.breaker()
+    }
+
+    /// The breaker of `method` (`package.Service/Method`), if it has its own.
+    #[must_use]
+    pub fn breaker_of(&self, method: &str) -> Option<Breaker> {
+        self.policy.breaker_of(method)
+    }
+
+    /// Brings the gauges up to date: to be called before each scrape.
+    /// [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    pub fn refresh_metrics(&self) {
+        self.policy.refresh_metrics();
     }
 }
 
@@ -190,10 +202,7 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = CircuitBreaker<S>;
 
     fn layer(&self, inner: S) -> CircuitBreaker<S> {
-        CircuitBreaker {
-            inner,
-            breaker: self.breaker.clone(),
-        }
+        Guarded::new(inner, &self.policy)
     }
 }
 
@@ -207,61 +216,145 @@ impl<S> Layer<S> for BreakerLayer {
 /// A dropped attempt returns its permit and counts for nothing, unless its
 /// call's deadline had passed: then somebody stopped waiting for the upstream,
 /// and it counts as a failure.
-#[derive(Debug, Clone)]
-pub struct CircuitBreaker<S> {
-    inner: S,
+pub type CircuitBreaker<S> = Guarded<S, BreakerPolicy>;
+
+/// What [`BreakerLayer`] does at the start of an attempt.
+#[derive(Debug)]
+pub struct BreakerPolicy {
+    upstream: Upstream,
     breaker: Breaker,
+    /// The breakers of methods that have their own.
+    own: BTreeMap<String, Breaker>,
+    /// The breaker of each method, by its place.
+    by_method: PerMethod<Breaker>,
 }
 
-impl<S, R, B> Service<Request<R>> for CircuitBreaker<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<WatchedBody<B, Guarded>>;
-    type Error = Status;
-    type Future = MaybeRefused<WatchedFuture<S::Future, Guarded>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+impl BreakerPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let config = upstream.config();
+        let breaker = Breaker::new(upstream.name(), patient(&config.breaker, upstream, None));
+        let own: BTreeMap<_, _> = config
+            .overrides
+            .iter()
+            .filter_map(|(method, settings)| {
+                let config = patient(settings.breaker.as_ref()?, upstream, Some(method));
+                let name = format!("{}/{method}", upstream.name());
+                Some((method.clone(), Breaker::new(&name, config)))
+            })
+            .collect();
+        let by_method = {
+            let (breaker, own) = (breaker.clone(), own.clone());
+            PerMethod::new(upstream, move |_, method| {
+                own.get(method).unwrap_or(&breaker).clone()
+            })
+        };
+        Self {
+            upstream: upstream.clone(),
+            breaker,
+            own,
+            by_method,
+        }
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let started = Instant::now();
-        match self.breaker.acquire(started) {
-            Ok(leave) => {
-                let deadline = Deadline::of(request.extensions());
-                let guarded = Guarded {
-                    leave,
-                    started,
-                    deadline,
-                };
-                MaybeRefused::sent(WatchedFuture::new(self.inner.call(request), guarded))
-            }
-            Err(status) => MaybeRefused::refused(status),
+    pub(crate) fn breaker(&self) -> Breaker {
+        self.breaker.clone()
+    }
+
+    pub(crate) fn breaker_of(&self, method: &str) -> Option<Breaker> {
+        self.own.get(method).cloned()
+    }
+
+    pub(crate) fn refresh_metrics(&self) {
+        for breaker in iter::once(&self.breaker).chain(self.own.values()) {
+            breaker.refresh_metrics();
         }
+    }
+}
+
+/// A probe may take as long as a call: one that is still under way must not be
+/// taken for lost, or a slow upstream would never be let back in.
+fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) -> BreakerConfig {
+    let longest = match method {
+        Some(method) => upstream.config().method_policy(method).deadline,
+        None => upstream.config().longest_deadline(),
+    };
+    BreakerConfig {
+        probe_timeout: config.probe_timeout.max(longest.unwrap_or_default()),
+        ..config.clone()
+    }
+}
+
+impl Policy for BreakerPolicy {
+    type Guard = BreakerGuard;
+    type Wait = Never;
+
+    fn admit<R>(
+        &self,
+        context: &mut Context,
+        request: &mut Request<R>,
+    ) -> Admission<BreakerGuard, Never> {
+        let method = context.method(&self.upstream, request);
+        let started = context.started;
+        match self.by_method.get(method).acquire(started) {
+            Ok(leave) => Admission::Admitted(BreakerGuard {
+                upstream: self.upstream.clone(),
+                leave: Some(leave),
+                started,
+                deadline: context.deadline.map(Deadline),
+                streaming: self.upstream.policy(method).streaming,
+            }),
+            Err(status) => Admission::Refused(status),
+        }
+    }
+
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<BreakerGuard, Status>> {
+        match *wait {}
     }
 }
 
 /// An attempt under way, which will say how it ended.
 #[derive(Debug)]
-pub struct Guarded {
-    leave: Leave,
+pub struct BreakerGuard {
+    upstream: Upstream,
+    /// `None` once it is settled.
+    leave: Option<Leave>,
     started: Instant,
     deadline: Option<Deadline>,
+    streaming: bool,
 }
 
-impl Watch for Guarded {
-    fn ended(self, end: End<'_>) {
-        let now = Instant::now();
-        let left = self
-            .deadline
-            .map(|deadline| deadline.remaining(self.started));
+impl Guard for BreakerGuard {
+    /// A probe that streams has shown what it was sent for. Other attempts
+    /// count at their true end.
+    fn message(&mut self) {
+        if self.streaming
+            && let Some(leave) = self.leave.take_if(|leave| leave.is_probe())
+        {
+            let now = Instant::now();
+            leave.settle(Outcome::Success, now, now - self.started);
+        }
+    }
+
+    fn ended(self, end: End<'_>, at: Instant) {
+        let Some(leave) = self.leave else { return };
+        let took = at.saturating_duration_since(self.started);
+        let left = || {
+            self.deadline
+                .map(|deadline| deadline.remaining(self.started))
+        };
         let outcome = match end {
             End::Ok => Outcome::Success,
-            End::Failed(status) => classify::outcome(status, left),
-            End::Dropped => classify::dropped(left, now - self.started),
+            End::Failed(status) => {
+                classify::unless_starved(self.upstream.outcome(status), status, left())
+            }
+            End::Dropped => classify::dropped(left(), took),
         };
-        self.leave.settle(outcome, now, now - self.started);
+        leave.settle(outcome, at, took);
     }
 }

@@ -27,6 +27,18 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// Makes `headers` say `timeout`, and nothing else about it.
+pub(crate) fn write(headers: &mut HeaderMap, timeout: Option<HeaderValue>) {
+    match timeout {
+        Some(timeout) => {
+            headers.insert(&TIMEOUT_HEADER, timeout);
+        }
+        None => {
+            headers.remove(&TIMEOUT_HEADER);
+        }
+    }
+}
+
 /// The header value for `timeout`, in the finest unit that its eight digits
 /// allow, rounded down: nobody is promised time that is not there.
 pub(crate) fn value(timeout: Duration) -> HeaderValue {

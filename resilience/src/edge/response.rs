@@ -26,8 +26,7 @@ static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 ///   the page as a message and call it INTERNAL.
 /// - Else the trailers will tell.
 pub(super) fn open(mut response: Response<Body>) -> Result<Response<EdgeBody>, Status> {
-    remove_malformed_details(response.headers_mut());
-    match status_of(response.headers()) {
+    match status_of(response.headers_mut()) {
         Some(Ok(())) => return Ok(response.map(|_| EdgeBody::default())),
         Some(Err(status)) => return Err(status),
         None => {}
@@ -89,8 +88,7 @@ impl http_body::Body for EdgeBody {
 }
 
 fn check_trailers(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
-    remove_malformed_details(&mut trailers);
-    match status_of(&trailers) {
+    match status_of(&mut trailers) {
         Some(Ok(())) => Ok(trailers),
         Some(Err(status)) => Err(status),
         None => Err(missing_status()),
@@ -98,11 +96,18 @@ fn check_trailers(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
 }
 
 /// The status in `headers`, if there is one.
-fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = Code::from_bytes(headers.get(&STATUS)?.as_bytes());
+fn status_of(headers: &mut HeaderMap) -> Option<Result<(), Status>> {
+    // Most heads and trailers have one or two entries: to go through them is
+    // cheaper than to hash a name.
+    let (_, code) = headers.iter().find(|(name, _)| **name == STATUS)?;
+    let code = Code::from_bytes(code.as_bytes());
+    if headers.len() > 1 {
+        remove_malformed_details(headers);
+    }
     if code == Code::Ok {
         return Some(Ok(()));
     }
+    let headers = &*headers;
     let status = Status::from_header_map(headers);
     // A message that is not UTF-8 makes tonic forget the code.
     let status = status.filter(|status| status.code() == code).or_else(|| {
@@ -116,7 +121,7 @@ fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
 /// Details that are not base64 make tonic 0.14 panic in the task of the caller,
 /// whatever the status; the rest of the status is worth having.
 fn remove_malformed_details(headers: &mut HeaderMap) {
-    if !headers.contains_key(&DETAILS) {
+    if !headers.keys().any(|name| *name == DETAILS) {
         return;
     }
     let metadata = MetadataMap::from_headers(std::mem::take(headers));

@@ -1,5 +1,7 @@
 //! Time.
 
+use std::time::Duration;
+
 use resilience::{
     Deadline, Rejection, ResilienceConfig, Scope, TimedOut,
     layers::{BreakerLayer, DeadlineLayer, EdgeLayer},
@@ -21,6 +23,16 @@ fn one_long_attempt() -> ResilienceConfig {
         attempt_timeout: ms(999),
         ..config()
     }
+}
+
+/// For layers by themselves.
+fn named(deadline: Duration) -> resilience::Upstream {
+    let config = ResilienceConfig {
+        deadline,
+        attempt_timeout: ms(1),
+        ..config()
+    };
+    resilience::Upstream::new("upstream", config).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +170,7 @@ async fn a_cancelled_that_comes_early_stays_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_layer_alone_ends_a_call_at_its_deadline_to_the_last_trailer() {
     for silence in [Reply::Hang, Reply::HangAfterHead, Reply::HangAfterMessage] {
-        let layer = DeadlineLayer::new("upstream", ms(700)).unwrap();
+        let layer = DeadlineLayer::new(&named(ms(700)));
         let upstream = Upstream::always(silence.clone());
         let mut client = UserServiceClient::new(layer.layer(EdgeLayer.layer(upstream)));
         let start = Instant::now();
@@ -180,8 +192,9 @@ async fn the_deadline_layer_alone_ends_a_call_at_its_deadline_to_the_last_traile
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_dropped_at_the_deadline_is_a_failure_of_the_upstream() {
-    let deadline = DeadlineLayer::new("upstream", ms(100)).unwrap();
-    let breaker = BreakerLayer::new("upstream", config().breaker).unwrap();
+    let named = named(ms(100));
+    let deadline = DeadlineLayer::new(&named);
+    let breaker = BreakerLayer::new(&named);
     let upstream = Upstream::always(Reply::Hang);
     let stack = deadline.layer(breaker.layer(EdgeLayer.layer(upstream)));
     let mut client = UserServiceClient::new(stack);
