@@ -241,6 +241,7 @@ fn configs(settings: &ResilienceSettings) -> (ConnectConfig, ResilienceConfig) {
         attempt_timeout: settings.attempt_timeout,
         methods: user::METHODS.into(),
         idempotent: user::IDEMPOTENT_METHODS.into(),
+        streaming: user::STREAMING_METHODS.into(),
         retry: RetryConfig {
             max_attempts: settings.max_attempts,
             backoff: BackoffConfig {

@@ -59,12 +59,8 @@ impl Headers {
     fn of(map: &HeaderMap) -> Self {
         let usual = map.keys_len() == 2
             && map.len() == 2
-            && map
-                .iter()
-                .all(|(name, value)| match (name, value.as_bytes()) {
-                    (&TE, b"trailers") | (&CONTENT_TYPE, b"application/grpc") => true,
-                    _ => false,
-                });
+            && map.get(TE).is_some_and(|value| value == TRAILERS)
+            && map.get(CONTENT_TYPE).is_some_and(|value| value == GRPC);
         if usual {
             return Self::Usual;
         }
