@@ -6,7 +6,7 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 use prost::Message as _;
 use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 
-const PROTOS: [&str; 3] = ["user.proto", "order.proto", "chaos.proto"];
+const PROTOS: [&str; 4] = ["user.proto", "order.proto", "chaos.proto", "admin.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

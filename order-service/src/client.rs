@@ -1,5 +1,5 @@
-//! Asks the user service. The one file that knows `resilience`, and so the one
-//! to read for how to use it.
+//! Asks the user service. The file to read for how to use `resilience`; of the
+//! others only `status/` knows it, to show how it is doing.
 //!
 //! A call that fails is worth more than its code: was it refused here, so that
 //! the user service never saw it, did time run out, or did the user service
@@ -33,10 +33,20 @@ const UPSTREAM: &str = "user-service";
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // there is one in a process
 pub(crate) enum UserClient {
-    /// The resilient one, and its layer.
-    Resilient(UserServiceClient<Resilience<Channel>>, ResilienceLayer),
+    /// The resilient one, and what can be watched of it.
+    Resilient(UserServiceClient<Resilience<Channel>>, Watched),
     /// tonic's own, for comparison: it waits as long as its caller does.
     Plain(UserServiceClient<Channel>),
+}
+
+/// What can be watched of the resilient client: its layer, and what that was
+/// made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) upstream: &'static str,
+    pub(crate) layer: ResilienceLayer,
+    pub(crate) budget: BudgetConfig,
+    pub(crate) limit: LimitConfig,
 }
 
 /// What the user service said.
@@ -79,10 +89,17 @@ impl UserClient {
         }
         let (connect, config) = configs(&settings.resilience);
         let channel = resilience::connect(url, connect).map_err(setting_error)?;
+        let (budget, limit) = (config.budget, config.limit);
         let layer = ResilienceLayer::new(UPSTREAM, config).map_err(setting_error)?;
+        let users = UserServiceClient::new(layer.layer(channel));
         Ok(Self::Resilient(
-            UserServiceClient::new(layer.layer(channel)),
-            layer,
+            users,
+            Watched {
+                upstream: UPSTREAM,
+                layer,
+                budget,
+                limit,
+            },
         ))
     }
 
@@ -110,13 +127,22 @@ impl UserClient {
             .map_err(|status| NoAnswer::of(&status, caller, Instant::now()))
     }
 
+    /// What can be watched of it: nothing, when it is tonic's own.
+    pub(crate) fn watched(&self) -> Option<Watched> {
+        match self {
+            Self::Resilient(_, watched) => Some(watched.clone()),
+            Self::Plain(_) => None,
+        }
+    }
+
     /// What to do before each scrape.
     pub(crate) fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
-        let layer = match self {
-            Self::Resilient(_, layer) => Some(layer.clone()),
-            Self::Plain(_) => None,
-        };
-        move || layer.iter().for_each(ResilienceLayer::refresh_metrics)
+        let watched = self.watched();
+        move || {
+            if let Some(watched) = &watched {
+                watched.layer.refresh_metrics();
+            }
+        }
     }
 }
 

@@ -84,6 +84,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("PORT", "50052"),
         ("METRICS_PORT", "9052"),
         ("USER_SERVICE_URL", "localhost:50051"),
+        ("ADMIN_PORT", "9152"),
         ("RESILIENCE", "on"),
         ("RESILIENCE_DEADLINE", "1s"),
         ("RESILIENCE_ATTEMPT_TIMEOUT", "250ms"),

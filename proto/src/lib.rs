@@ -30,6 +30,16 @@ pub mod chaos {
     }
 }
 
+/// Shows a running client to its operator.
+pub mod admin {
+    /// The first version of the contract.
+    #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
+    pub mod v1 {
+        tonic::include_proto!("admin.v1");
+        include!(concat!(env!("OUT_DIR"), "/admin.v1.methods.rs"));
+    }
+}
+
 /// The compiled descriptors of all packages, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

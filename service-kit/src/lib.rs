@@ -6,9 +6,9 @@
 //!
 //! | module | what for |
 //! | --- | --- |
-//! | [`program`] | a whole `main`: settings, logs, signals, exit codes, `healthcheck` |
+//! | [`program`] | a whole `main`: settings, logs, signals, exit codes, subcommands |
 //! | [`settings`] | what each variable may hold, and one clear line when it does not |
-//! | [`Server`] | the gRPC and metrics ports, health, reflection, graceful shutdown |
+//! | [`Server`] | the gRPC, metrics and admin ports, health, reflection, graceful shutdown |
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
 //! | [`log`] | the log format, and identifiers that are safe to log |
@@ -24,7 +24,7 @@ mod server;
 pub mod settings;
 
 pub use error::StartError;
-pub use program::Program;
+pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;
 pub use server::{Running, Server};
 pub use settings::{ServeSettings, SettingError};
