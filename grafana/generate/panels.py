@@ -62,10 +62,14 @@ def total(by=()):
 
 
 def select(metric, **matchers):
-    """Values that look like a pattern, or are a variable, are matched as one."""
-    pairs = (
-        f'{label}{"=~" if any(c in value for c in "|$*") else "="}"{value}"' for label, value in matchers.items()
-    )
+    """Values that look like a pattern, or are a variable, are matched as one; `!OK` is all but OK."""
+
+    def pair(label, value):
+        if value.startswith("!"):
+            return f'{label}!="{value[1:]}"'
+        return f'{label}{"=~" if any(c in value for c in "|$*") else "="}"{value}"'
+
+    pairs = [pair(label, value) for label, value in matchers.items()]
     return f"{metric}{{{','.join(pairs)}}}" if matchers else metric
 
 
@@ -187,9 +191,26 @@ def stat(title, says, query, unit, limits, *, w=4, h=3, decimals=None, none="no 
     )
 
 
-def graph(title, says, queries, unit, *, w=8, h=7, stacked=False, fill=0, bars=False, limit=None, most=None, log=False,
-          series=None, links=()):
-    """A line per series, or areas one upon another. `limit` is (value, colour): a dashed line."""
+def graph(
+    title,
+    says,
+    queries,
+    unit,
+    *,
+    w=8,
+    h=7,
+    stacked=False,
+    fill=0,
+    bars=False,
+    limit=None,
+    most=None,
+    at_least=None,
+    log=False,
+    series=None,
+    links=(),
+):
+    """A line per series, or areas one upon another. `limit` is (value, colour): a dashed line.
+    The axis ends at `most`, and shows `at_least` so much: nothing is then drawn as nothing."""
     custom = {
         "drawStyle": "bars" if bars else "line",
         "lineInterpolation": "linear",
@@ -211,6 +232,8 @@ def graph(title, says, queries, unit, *, w=8, h=7, stacked=False, fill=0, bars=F
     }
     if not log:
         defaults["min"] = 0
+    if at_least is not None:
+        custom["axisSoftMax"] = at_least
     if most is not None:
         defaults["max"] = most
     options = {

@@ -328,6 +328,7 @@ limits = row(
         ],
         SECONDS,
         limit=(0.1, RED),
+        at_least=0.12,
     ),
     graph(
         "Refused here, and why",

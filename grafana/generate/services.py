@@ -64,7 +64,7 @@ def red(service, says):
             f"Share of calls that ended with a status other than OK, by status. CANCELLED: the caller went away. {says}",
             [
                 (
-                    f"{rate(calls + '_count', 'grpc_status', **mine)} / ignoring (grpc_status) group_left () "
+                    f"{rate(calls + '_count', 'grpc_status', **mine, grpc_status='!OK')} / ignoring (grpc_status) group_left () "
                     f"{rate(calls + '_count', **mine)}",
                     "{{grpc_status}}",
                 )
@@ -72,7 +72,7 @@ def red(service, says):
             SHARE,
             w=6,
             stacked=True,
-            most=1,
+            at_least=0.1,
             series=STATUSES,
         ),
         graph(
@@ -140,6 +140,7 @@ runtime = row(
         each("tokio_global_queue_depthSERVICE"),
         COUNT,
         w=6,
+        at_least=10,
     ),
     graph(
         "Tasks alive",

@@ -15,7 +15,7 @@ use resilience::{
     Rejection, Resilience, ResilienceConfig, ResilienceLayer, RetryConfig, RetryStopped, Scope,
     StopReason, TimedOut,
 };
-use service_kit::{SettingError, code, log::Excerpt};
+use service_kit::{SettingError, code, log::Excerpt, trace::Traced};
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Response, Status,
@@ -34,9 +34,9 @@ const UPSTREAM: &str = "user-service";
 #[allow(clippy::large_enum_variant)] // there is one in a process
 pub(crate) enum UserClient {
     /// The resilient one, and what can be watched of it.
-    Resilient(UserServiceClient<Resilience<Channel>>, Watched),
+    Resilient(UserServiceClient<Resilience<Traced<Channel>>>, Watched),
     /// tonic's own, for comparison: it waits as long as its caller does.
-    Plain(UserServiceClient<Channel>),
+    Plain(UserServiceClient<Traced<Channel>>),
 }
 
 /// What can be watched of the resilient client: its layer, and what that was
@@ -85,13 +85,16 @@ impl UserClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, SettingError> {
         let url = &settings.user_service_url;
         if !settings.resilience.enabled {
-            return Ok(Self::Plain(UserServiceClient::new(plain(url)?)));
+            return Ok(Self::Plain(UserServiceClient::new(Traced::new(plain(
+                url,
+            )?))));
         }
         let (connect, config) = configs(&settings.resilience);
         let channel = resilience::connect(url, connect).map_err(setting_error)?;
         let (budget, limit) = (config.budget, config.limit);
         let layer = ResilienceLayer::new(UPSTREAM, config).map_err(setting_error)?;
-        let users = UserServiceClient::new(layer.layer(channel));
+        // Innermost: each attempt says which span it belongs to.
+        let users = UserServiceClient::new(layer.layer(Traced::new(channel)));
         Ok(Self::Resilient(
             users,
             Watched {

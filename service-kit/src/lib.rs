@@ -11,6 +11,7 @@
 //! | [`Server`] | the gRPC, metrics and admin ports, health, reflection, graceful shutdown |
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
+//! | [`trace`] | a span per call, carried on to the next service, exported over OTLP |
 //! | [`log`] | the log format, and identifiers that are safe to log |
 //! | [`code`] | gRPC codes by their names |
 
@@ -22,6 +23,7 @@ mod metrics;
 pub mod program;
 mod server;
 pub mod settings;
+pub mod trace;
 
 pub use error::StartError;
 pub use program::{ActionError, NoAction, Program};

@@ -31,6 +31,7 @@ use crate::{
     Running, ServeSettings, SettingError, StartError,
     log::{self, LogSettings},
     settings::command::{Parsed, Stop, parse},
+    trace::TraceSettings,
 };
 
 pub use question::ask;
@@ -92,6 +93,8 @@ struct CommandLine<P: Program> {
     settings: P,
     #[command(flatten)]
     log: LogSettings,
+    #[command(flatten)]
+    trace: TraceSettings,
     #[command(subcommand)]
     action: Option<Action<P::Action>>,
 }
@@ -108,11 +111,13 @@ enum Action<A: Subcommand> {
 /// Runs the program until a signal stops it.
 pub fn run<P: Program>() -> ExitCode {
     let Parsed {
-        settings: CommandLine {
-            settings,
-            log,
-            action,
-        },
+        settings:
+            CommandLine {
+                settings,
+                log,
+                trace,
+                action,
+            },
         in_force,
     } = match parse::<CommandLine<P>>(command::<P>(), env::args_os()) {
         Ok(parsed) => parsed,
@@ -129,11 +134,7 @@ pub fn run<P: Program>() -> ExitCode {
             Ok(answer) => shown(writeln!(io::stdout(), "{answer}")),
             Err(error) => refuse::<P>(&error, error.exit_code()),
         },
-        None => {
-            log::init(&log);
-            info!("{} {}: {in_force}", P::NAME, env!("CARGO_PKG_VERSION"));
-            serve(settings)
-        }
+        None => serve(settings, &log, &trace, &in_force),
     }
 }
 
@@ -153,11 +154,21 @@ fn command<P: Program>() -> clap::Command {
         .mut_args(|arg| arg.hide_env_values(true))
 }
 
-fn serve<P: Program>(settings: P) -> ExitCode {
+fn serve<P: Program>(
+    settings: P,
+    log: &LogSettings,
+    trace: &TraceSettings,
+    in_force: &str,
+) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse::<P>(error, 1),
     };
+    let exporting = {
+        let _inside = runtime.enter();
+        log::init(log, trace, P::NAME)
+    };
+    info!("{} {}: {in_force}", P::NAME, env!("CARGO_PKG_VERSION"));
     let code = runtime.block_on(async {
         // Before the start: a signal during it must not be lost.
         let mut signals = match Signals::new() {
@@ -181,6 +192,7 @@ fn serve<P: Program>(settings: P) -> ExitCode {
         }
         ExitCode::SUCCESS
     });
+    exporting.end();
     // Nothing is worth waiting for now: what could end by itself has.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code

@@ -102,6 +102,11 @@ impl Bench {
         self.layer.breaker().state()
     }
 
+    /// Lets every call pass from now on.
+    pub(crate) fn force_closed(&self) {
+        self.layer.breaker().force_closed();
+    }
+
     /// Opens the circuit, and waits until the next call will be a probe.
     pub(crate) async fn trip(&mut self) {
         self.inject(Code::Internal).await;
