@@ -117,6 +117,13 @@
 //! stream; [`MethodConfig`] gives it another, or none, and may exempt it from
 //! the limit.
 //!
+//! # What can be seen
+//!
+//! Metrics go through the `metrics` crate; install a recorder first, and tell it
+//! [`DURATION_BUCKETS`] and [`COUNT_BUCKETS`]. Spans, one per call and one per
+//! attempt (gRFC A72), go through `tracing`, at level DEBUG.
+//! [`ResilienceLayer::breaker`] shows the circuit, and why it last opened.
+//!
 //! # What can be replaced
 //!
 //! [`Policies`] takes a classifier, a backoff and a retry budget of your own.
@@ -141,6 +148,7 @@ mod policies;
 mod rejection;
 mod retry;
 mod stack;
+mod trace;
 mod upstream;
 
 pub use self::{

@@ -239,6 +239,7 @@ impl Rejections {
             Rejection::QueueTimeout { .. } => 2,
             Rejection::DeadlineExceeded => 3,
         };
+        tracing::debug!(%rejection, "refused");
         self.0[index].increment(1);
         rejection.into_status()
     }

@@ -10,6 +10,7 @@
 //! | `breaker.rs` | the circuit |
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
+//! | `trace.rs` | spans, and what happens in them |
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
 
@@ -21,6 +22,7 @@ mod feed;
 mod limit;
 mod metrics;
 mod retry;
+mod trace;
 mod upstream;
 
 use std::time::Duration;
