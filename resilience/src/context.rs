@@ -1,5 +1,7 @@
 //! What our layers know of a call, on its way down.
 
+use std::time::Duration;
+
 use http::Request;
 use tokio::time::Instant;
 
@@ -16,7 +18,8 @@ pub struct Context {
     pub(crate) started: Instant,
     /// When the call must be over.
     pub(crate) deadline: Option<Instant>,
-    /// Its method, where all layers are those of one upstream.
+    /// Its method, once somebody has looked. Layers of one stack are layers of
+    /// one upstream, and only the first of them looks.
     method: Option<MethodIndex>,
 }
 
@@ -27,8 +30,23 @@ impl Context {
     }
 
     /// The method of `upstream` that `request` calls.
-    pub(crate) fn method<R>(&self, upstream: &Upstream, request: &Request<R>) -> MethodIndex {
-        self.method.unwrap_or_else(|| upstream.index_of(request))
+    #[inline]
+    pub(crate) fn method<R>(&mut self, upstream: &Upstream, request: &Request<R>) -> MethodIndex {
+        *self
+            .method
+            .get_or_insert_with(|| upstream.index_of(request))
+    }
+
+    /// The method, after somebody has looked.
+    #[inline]
+    pub(crate) fn known_method(&self) -> MethodIndex {
+        self.method.unwrap_or(MethodIndex::OTHER)
+    }
+
+    /// What was left of the call when this began.
+    #[inline]
+    pub(crate) fn left(&self) -> Option<Duration> {
+        Some(Deadline(self.deadline?).remaining(self.started))
     }
 }
 

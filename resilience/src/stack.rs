@@ -23,7 +23,7 @@ use crate::{
     context::Envelope,
     deadline::DeadlinePolicy,
     edge::{BoxError, Edge, EdgeBody, EdgeLayer},
-    guard::{Guarded, GuardedBody, Pair, Policy},
+    guard::{Guarded, GuardedBody, Pair},
     limit::LimitPolicy,
     metrics::{self, AttemptMetricsPolicy, CallMetricsPolicy},
     retry::{Retry, RetryBody, RetryLayer},
@@ -248,10 +248,7 @@ where
 }
 
 /// The body of each layer, in the order of the stack.
-type StackBody = GuardedBody<
-    RetryBody<GuardedBody<EdgeBody, <OfAttempts as Policy>::Guard>>,
-    <OfCalls as Policy>::Guard,
->;
+type StackBody = GuardedBody<RetryBody<GuardedBody<EdgeBody, OfAttempts>>, OfCalls>;
 
 /// The response body of a call through [`Resilience`]; the attempt, and the
 /// call, are over when it is.

@@ -58,7 +58,7 @@ impl Call {
     where
         C: CallRequest<Body = Body>,
     {
-        let context = first.context();
+        let mut context = first.context();
         Self {
             method: context.method(&shared.upstream, first.request()),
             context,

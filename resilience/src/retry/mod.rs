@@ -166,7 +166,7 @@ struct Shared {
     tokens: Gauge,
     dice: Mutex<fastrand::Rng>,
     stopped: RetriesStopped,
-    methods: PerMethod<RetryHandles>,
+    methods: PerMethod<Arc<RetryHandles>>,
 }
 
 impl Shared {
