@@ -7,6 +7,7 @@
 //! | `../feed` | a service that streams, and its client |
 //! | `a6/` | retries, by the cases of gRFC A6 |
 //! | `retry.rs` | replay, budget, and who may be retried |
+//! | `streaming/` | methods that stream |
 //! | `breaker.rs` | the circuit |
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
@@ -22,6 +23,7 @@ mod feed;
 mod limit;
 mod metrics;
 mod retry;
+mod streaming;
 mod trace;
 mod upstream;
 

@@ -1,16 +1,16 @@
 //! C: when a response, or a request, can no longer be taken back.
 
-use resilience::{MethodConfig, ResilienceConfig, ResilienceLayer, StopReason};
-use tokio::time::{Instant, sleep};
+use resilience::{MethodConfig, ResilienceConfig, StopReason};
+use tokio::time::Instant;
 use tokio_stream::{StreamExt as _, iter};
 use tonic::{Code, Request, Status};
-use tower::Layer as _;
 
 use super::{call, policy, stopped};
 use crate::{
     config,
-    feed::{CHAT, FeedClient, FeedServer, UPLOAD, WATCH, ask, note},
+    feed::{CHAT, FeedServer, UPLOAD, WATCH, ask, note},
     ms,
+    streaming::{asks, client_on, echo},
     upstream::{Reply, Upstream},
 };
 
@@ -22,29 +22,6 @@ fn feed() -> ResilienceConfig {
         streaming: [WATCH, CHAT].into(),
         ..policy()
     }
-}
-
-fn feed_client<S: Clone>(
-    service: S,
-    config: ResilienceConfig,
-) -> FeedClient<resilience::Resilience<S>>
-where
-    resilience::Resilience<S>: tonic::client::GrpcService<
-            tonic::body::Body,
-            ResponseBody = resilience::ResponseBody,
-            Error = Status,
-        >,
-{
-    FeedClient::new(ResilienceLayer::new("feed", config).unwrap().layer(service))
-}
-
-/// A request that is not complete when the call begins.
-fn slow_asks(texts: &[&str]) -> impl tokio_stream::Stream<Item = crate::feed::Ask> + Send + use<> {
-    let asks: Vec<_> = texts.iter().map(|text| ask(*text)).collect();
-    iter(asks).then(|ask| async {
-        sleep(ms(1)).await;
-        ask
-    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +54,7 @@ async fn c02_a_stream_that_fails_after_a_message_is_not_begun_again() {
         Reply::code(Code::Unavailable),
         Reply::MessageThenTrailers(Code::Unavailable),
     ]);
-    let mut client = feed_client(upstream.clone(), feed());
+    let (mut client, _) = client_on(upstream.clone(), feed());
 
     let mut notes = client.watch(ask("")).await.unwrap().into_inner();
 
@@ -106,10 +83,10 @@ async fn c03_a_call_that_fails_after_its_message_is_not_made_again() {
 #[tokio::test(start_paused = true)]
 async fn c04_c05_c08_c10_a_streamed_request_is_sent_once_differs_on_purpose() {
     let upstream = Upstream::replies([Reply::code(Code::Unavailable), Reply::Valid]);
-    let mut client = feed_client(upstream.clone(), feed());
+    let (mut client, _) = client_on(upstream.clone(), feed());
 
     let status = client
-        .upload(slow_asks(&["1", "2", "3"]))
+        .upload(asks(&[(1, "1"), (1, "2"), (1, "3")]))
         .await
         .unwrap_err();
 
@@ -123,7 +100,7 @@ async fn c04_c05_c08_c10_a_streamed_request_is_sent_once_differs_on_purpose() {
 #[tokio::test(start_paused = true)]
 async fn c04_c05_what_was_streamed_and_closed_at_once_is_replayed_whole_and_in_order() {
     let upstream = Upstream::replies([Reply::code(Code::Unavailable), Reply::Valid]);
-    let mut client = feed_client(upstream.clone(), feed());
+    let (mut client, _) = client_on(upstream.clone(), feed());
 
     let asks = iter(["1", "2", "3"].map(ask));
     assert!(client.upload(asks).await.unwrap().into_inner().valid);
@@ -150,7 +127,7 @@ fn messages(mut body: &[u8]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn c06_who_waits_for_the_head_gets_that_of_the_retry() {
     let upstream = Upstream::replies([Reply::code(Code::Unavailable), Reply::Valid]);
-    let mut client = feed_client(upstream.clone(), feed());
+    let (mut client, _) = client_on(upstream.clone(), feed());
     let notes = client.watch(ask("")).await.unwrap();
     assert_eq!(
         resilience::Attempts::of(notes.extensions()).retries,
@@ -163,7 +140,7 @@ async fn c06_who_waits_for_the_head_gets_that_of_the_retry() {
 #[tokio::test(start_paused = true)]
 async fn c07_who_has_been_given_the_head_is_given_no_other() {
     let upstream = Upstream::replies([Reply::Trailers(Code::Unavailable), Reply::Valid]);
-    let mut client = feed_client(upstream.clone(), feed());
+    let (mut client, _) = client_on(upstream.clone(), feed());
     let mut notes = client.watch(ask("")).await.unwrap().into_inner();
     assert_eq!(notes.message().await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(upstream.count(), 1);
@@ -177,10 +154,10 @@ async fn c09_both_sides_go_on_after_the_first_message_and_the_end_is_the_end() {
         let end = tokio_stream::once(Err(Status::unavailable("enough")));
         Ok(echoed.chain(end))
     });
-    let mut client = feed_client(echo, feed());
+    let (mut client, _) = client_on(echo, feed());
 
     let mut notes = client
-        .chat(slow_asks(&["1", "2"]))
+        .chat(asks(&[(1, "1"), (1, "2")]))
         .await
         .unwrap()
         .into_inner();
@@ -230,7 +207,7 @@ async fn c14_a_response_is_final_at_its_first_message_by_default_differs_on_purp
     assert_eq!(upstream.count(), 2);
 
     let upstream = Upstream::replies([Reply::Trailers(Code::Unavailable), Reply::Valid]);
-    let mut client = feed_client(upstream.clone(), undeclared);
+    let (mut client, _) = client_on(upstream.clone(), undeclared);
     let mut notes = client.watch(ask("")).await.unwrap().into_inner();
     assert!(notes.message().await.unwrap().unwrap().valid);
     assert_eq!(
@@ -249,11 +226,7 @@ async fn c15_a_caller_who_asks_after_the_head_is_answered_whatever_is_declared()
         ..config()
     };
     for config in [feed(), undeclared] {
-        let echo = FeedServer::new(|request: Request<tonic::Streaming<_>>| async {
-            let asks = request.into_inner();
-            Ok(asks.map(|ask: Result<crate::feed::Ask, _>| ask.map(|ask| note(ask.user_id))))
-        });
-        let mut client = feed_client(echo, config);
+        let (mut client, _) = client_on(echo(), config);
         let (asks, asked) = tokio::sync::mpsc::channel(1);
         let start = Instant::now();
 
