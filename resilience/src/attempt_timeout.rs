@@ -13,8 +13,8 @@ use tower_layer::Layer;
 
 use crate::{
     context::Context,
-    deadline::{Deadline, Scope, TimedOut, wire},
-    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    deadline::{Scope, TimedOut, wire},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     upstream::Upstream,
 };
 
@@ -86,38 +86,34 @@ impl AttemptTimeoutPolicy {
 }
 
 impl Policy for AttemptTimeoutPolicy {
-    type Guard = AttemptTimeoutGuard;
+    type Leave = Limits;
     type Wait = Never;
 
+    #[inline]
     fn admit<R>(
         &self,
         context: &mut Context,
         request: &mut Request<R>,
-    ) -> Admission<AttemptTimeoutGuard, Never> {
-        let policy = self
-            .upstream
-            .policy(context.method(&self.upstream, request));
-        let started = context.started;
-        let left = context.deadline.map(|at| Deadline(at).remaining(started));
-        let (after, scope) = match (policy.attempt_timeout, left) {
-            (Some(timeout), Some(left)) if left < timeout => (Some(left), Scope::Call),
-            (Some(timeout), _) => (Some(timeout), Scope::Attempt),
-            (None, left) => (left, Scope::Call),
+    ) -> Admission<Limits, Never> {
+        let method = context.method(&self.upstream, request);
+        let policy = self.upstream.policy(method);
+        let left = context.left();
+        let limits = match (policy.attempt_timeout, left) {
+            (Some(timeout), Some(left)) if left < timeout => Limits::of(Scope::Call, left),
+            (Some(timeout), _) => Limits::of(Scope::Attempt, timeout),
+            (None, left) => Limits {
+                scope: Scope::Call,
+                after: left,
+                streaming: false,
+            },
         };
         // What the upstream is told is the time for the whole answer, so of a
         // stream it is that of the call.
-        let told = if policy.streaming { left } else { after };
+        let told = if policy.streaming { left } else { limits.after };
         wire::write(request.headers_mut(), told.map(|told| self.header(told)));
-        Admission::Admitted(AttemptTimeoutGuard {
-            expires: after.map(|after| started + after),
-            timed_out: TimedOut {
-                scope,
-                after: after.unwrap_or_default(),
-            },
-            stream: policy.streaming.then_some(Rest {
-                expires: context.deadline,
-                after: left.unwrap_or_default(),
-            }),
+        Admission::Admitted(Limits {
+            streaming: policy.streaming,
+            ..limits
         })
     }
 
@@ -127,51 +123,67 @@ impl Policy for AttemptTimeoutPolicy {
         _: &mut Context,
         _: &mut Request<R>,
         _: &mut TaskContext<'_>,
-    ) -> Poll<Result<AttemptTimeoutGuard, Status>> {
+    ) -> Poll<Result<Limits, Status>> {
         match *wait {}
     }
-}
 
-/// Ends an attempt that takes too long.
-#[derive(Debug)]
-pub struct AttemptTimeoutGuard {
-    expires: Option<Instant>,
-    timed_out: TimedOut,
-    /// What counts for the rest of a stream, once its first message is there.
-    stream: Option<Rest>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    expires: Option<Instant>,
-    after: Duration,
-}
-
-impl Guard for AttemptTimeoutGuard {
-    fn message(&mut self) {
-        if let Some(rest) = self.stream.take() {
-            self.expires = rest.expires;
-            self.timed_out = TimedOut {
+    /// With its first message, a stream has shown what it was to show in the
+    /// time of an attempt. What is left is the time of the call.
+    #[inline]
+    fn message(&self, limits: &mut Limits, context: &Context) {
+        if limits.streaming {
+            *limits = Limits {
                 scope: Scope::Call,
-                after: rest.after,
+                after: context.left(),
+                streaming: false,
             };
         }
     }
 
-    fn expires(&self) -> Option<Instant> {
-        self.expires
+    #[inline]
+    fn expires(&self, limits: &Limits, context: &Context) -> Option<Instant> {
+        limits.after.map(|after| context.started + after)
     }
 
-    fn expired(&self) -> Status {
-        self.timed_out.into_status()
+    fn expired(&self, limits: &Limits, _: &Context) -> Status {
+        limits.timed_out().into_status()
     }
 
-    fn translate(&self, status: Status) -> Status {
-        match self.expires {
-            Some(expires) => self.timed_out.translate(status, expires),
+    fn translate(&self, limits: &Limits, context: &Context, status: Status) -> Status {
+        match self.expires(limits, context) {
+            Some(expires) => limits.timed_out().translate(status, expires),
             None => status,
         }
     }
 
-    fn ended(self, _: End<'_>, _: Instant) {}
+    #[inline]
+    fn ended(&self, _: Limits, _: &Context, _: End<'_>, _: Over) {}
+}
+
+/// The time that an attempt has.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Whose time it is.
+    scope: Scope,
+    /// From the start; `None`: for ever.
+    after: Option<Duration>,
+    /// Whether all this holds for the first message only.
+    streaming: bool,
+}
+
+impl Limits {
+    fn of(scope: Scope, after: Duration) -> Self {
+        Self {
+            scope,
+            after: Some(after),
+            streaming: false,
+        }
+    }
+
+    fn timed_out(self) -> TimedOut {
+        TimedOut {
+            scope: self.scope,
+            after: self.after.unwrap_or_default(),
+        }
+    }
 }

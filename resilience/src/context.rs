@@ -1,5 +1,7 @@
 //! What our layers know of a call, on its way down.
 
+use std::time::Duration;
+
 use http::Request;
 use tokio::time::Instant;
 
@@ -16,19 +18,44 @@ pub struct Context {
     pub(crate) started: Instant,
     /// When the call must be over.
     pub(crate) deadline: Option<Instant>,
-    /// Its method, where all layers are those of one upstream.
+    /// Attempts before this one, and whether it repeats one that was not
+    /// processed.
+    pub(crate) previous_attempts: u32,
+    pub(crate) transparent: bool,
+    /// Its method, once somebody has looked. Layers of one stack are layers of
+    /// one upstream, and only the first of them looks.
     method: Option<MethodIndex>,
 }
 
 impl Context {
-    /// The same, of an attempt that begins at `started`.
-    pub(crate) fn starting(self, started: Instant) -> Self {
-        Self { started, ..self }
+    /// The same, of a further attempt, which begins at `started`.
+    pub(crate) fn retry(self, started: Instant, previous_attempts: u32, transparent: bool) -> Self {
+        Self {
+            started,
+            previous_attempts,
+            transparent,
+            ..self
+        }
     }
 
     /// The method of `upstream` that `request` calls.
-    pub(crate) fn method<R>(&self, upstream: &Upstream, request: &Request<R>) -> MethodIndex {
-        self.method.unwrap_or_else(|| upstream.index_of(request))
+    #[inline]
+    pub(crate) fn method<R>(&mut self, upstream: &Upstream, request: &Request<R>) -> MethodIndex {
+        *self
+            .method
+            .get_or_insert_with(|| upstream.index_of(request))
+    }
+
+    /// The method, after somebody has looked.
+    #[inline]
+    pub(crate) fn known_method(&self) -> MethodIndex {
+        self.method.unwrap_or(MethodIndex::OTHER)
+    }
+
+    /// What was left of the call when this began.
+    #[inline]
+    pub(crate) fn left(&self) -> Option<Duration> {
+        Some(Deadline(self.deadline?).remaining(self.started))
     }
 }
 
@@ -67,6 +94,8 @@ impl<R> CallRequest for Request<R> {
         Context {
             started: Instant::now(),
             deadline: Deadline::of(self.extensions()).map(|deadline| deadline.0),
+            previous_attempts: 0,
+            transparent: false,
             method: None,
         }
     }

@@ -23,7 +23,7 @@ use tower_layer::Layer;
 use crate::{
     config::{ConfigError, positive, require},
     context::Context,
-    guard::{Admission, End, Guard, Guarded, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     metrics::{LimitHandles, Rejections, as_f64},
     rejection::Rejection,
     upstream::Upstream,
@@ -174,7 +174,7 @@ impl LimitPolicy {
 }
 
 impl Policy for LimitPolicy {
-    type Guard = Slot;
+    type Leave = Slot;
     type Wait = Wait;
 
     fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<Slot, Wait> {
@@ -218,15 +218,15 @@ impl Policy for LimitPolicy {
             _ => Err(self.rejections.reject(Rejection::QueueTimeout { waited })),
         })
     }
+
+    /// The slot is free again, by being dropped.
+    #[inline]
+    fn ended(&self, _: Slot, _: &Context, _: End<'_>, _: Over) {}
 }
 
 /// One slot, given back when it is dropped. `None`: the method is exempt.
 #[derive(Debug)]
 pub struct Slot(#[expect(dead_code)] Option<OwnedSemaphorePermit>);
-
-impl Guard for Slot {
-    fn ended(self, _: End<'_>, _: Instant) {}
-}
 
 /// One place in the queue, given back when it is dropped.
 #[derive(Debug)]

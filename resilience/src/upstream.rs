@@ -13,6 +13,7 @@ use crate::{
     config::{ConfigError, ResilienceConfig},
     method::MethodName,
     method_config::MethodPolicy,
+    metrics::OTHER,
     rejection::Rejection,
 };
 
@@ -51,10 +52,19 @@ struct Shared {
     other: MethodPolicy,
 }
 
-/// The place of a method in an [`Upstream`]; that of a method without a place
-/// is the last.
+/// The place of a method in an [`Upstream`]. The first is that of all methods
+/// without a place of their own, then come those that are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MethodIndex(usize);
+pub(crate) struct MethodIndex(u32);
+
+impl MethodIndex {
+    /// A method without a place of its own.
+    pub(crate) const OTHER: Self = Self(0);
+
+    fn place(self) -> usize {
+        self.0 as usize
+    }
+}
 
 impl Upstream {
     /// An upstream called `name`, in metrics and messages.
@@ -92,9 +102,9 @@ impl Upstream {
 
     /// What the method at `index` is allowed.
     pub(crate) fn policy(&self, index: MethodIndex) -> &MethodPolicy {
-        self.shared
-            .named
-            .get(index.0)
+        let named = index.place().checked_sub(1);
+        named
+            .and_then(|named| self.shared.named.get(named))
             .map_or(&self.shared.other, |(_, policy)| policy)
     }
 
@@ -107,29 +117,40 @@ impl Upstream {
         let named = &self.shared.named;
         let generated = MethodName::generated(request.extensions());
         let method = generated.unwrap_or_else(|| MethodName::of_path(request.uri().path()));
+        let place = |index: usize| {
+            // There are fewer by far than a u32 can count.
+            u32::try_from(index + 1).map_or(MethodIndex::OTHER, MethodIndex)
+        };
         if let Some(index) = named.iter().position(|(name, _)| method.is(name)) {
-            return MethodIndex(index);
+            return place(index);
         }
         if generated.is_some() {
-            for (index, place) in self.shared.unnamed.iter().enumerate() {
-                let name = place.get_or_init(|| method.to_string());
+            for (index, unnamed) in self.shared.unnamed.iter().enumerate() {
+                let name = unnamed.get_or_init(|| method.to_string());
                 if method.is(name) {
-                    return MethodIndex(named.len() + index);
+                    return place(named.len() + index);
                 }
             }
         }
-        MethodIndex(named.len() + UNNAMED_MAX)
+        MethodIndex::OTHER
     }
 
+    /// How many places there are, whether they have a name yet or not.
     fn places(&self) -> usize {
-        self.shared.named.len() + UNNAMED_MAX + 1
+        1 + self.shared.named.len() + UNNAMED_MAX
     }
 
-    /// The name of the method at `index`, if it has a place of its own.
-    fn method_name(&self, index: MethodIndex) -> Option<&str> {
+    /// The name of the method at `index`.
+    pub(crate) fn method_name(&self, index: MethodIndex) -> &str {
+        self.name_at(index.place()).unwrap_or(OTHER)
+    }
+
+    /// The name of the method at `place`, if it has one.
+    fn name_at(&self, place: usize) -> Option<&str> {
+        let index = place.checked_sub(1)?;
         let named = &self.shared.named;
-        match index.0.checked_sub(named.len()) {
-            None => Some(&named[index.0].0),
+        match index.checked_sub(named.len()) {
+            None => Some(&named[index].0),
             Some(index) => self.shared.unnamed.get(index)?.get().map(String::as_str),
         }
     }
@@ -174,9 +195,12 @@ impl fmt::Debug for Upstream {
 /// A `T` for each method of an upstream, found by its place.
 pub(crate) struct PerMethod<T> {
     upstream: Upstream,
-    make: Box<dyn Fn(&str, &str) -> T + Send + Sync>,
-    places: Box<[OnceLock<Arc<T>>]>,
+    make: Make<T>,
+    places: Box<[OnceLock<T>]>,
 }
+
+/// Is given the names of the upstream and of the method.
+type Make<T> = Box<dyn Fn(&str, &str) -> T + Send + Sync>;
 
 impl<T> PerMethod<T> {
     /// `make` is given the names of the upstream and of the method, or of what
@@ -192,19 +216,22 @@ impl<T> PerMethod<T> {
             make: Box::new(make),
             places: (0..places).map(|_| OnceLock::new()).collect(),
         };
-        for index in (0..upstream.shared.named.len()).chain([places - 1]) {
-            table.get(MethodIndex(index));
+        for place in 0..=upstream.shared.named.len() {
+            table.at(place);
         }
         table
     }
 
-    pub(crate) fn get(&self, index: MethodIndex) -> &Arc<T> {
-        self.places[index.0].get_or_init(|| {
-            let method = self.upstream.method_name(index);
-            Arc::new((self.make)(
-                self.upstream.name(),
-                method.unwrap_or(crate::metrics::OTHER),
-            ))
+    #[inline]
+    pub(crate) fn get(&self, index: MethodIndex) -> &T {
+        self.at(index.place())
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> &T {
+        self.places[place].get_or_init(|| {
+            let method = self.upstream.name_at(place).unwrap_or(OTHER);
+            (self.make)(self.upstream.name(), method)
         })
     }
 }
@@ -266,7 +293,7 @@ mod tests {
         ] {
             let request = Request::builder().uri(path).body(()).unwrap();
             let index = upstream.index_of(&request);
-            assert_eq!(**table.get(index), method);
+            assert_eq!(table.get(index), method);
             assert_eq!(upstream.policy(index).idempotent, method != "other");
         }
     }

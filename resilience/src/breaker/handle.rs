@@ -6,17 +6,12 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tonic::Status;
 
 use super::{
     BreakerConfig, BreakerState, Transition, TransitionReason,
     machine::{Permit, StateMachine},
 };
-use crate::{
-    classify::Outcome,
-    metrics::{BreakerHandles, Rejections},
-    rejection::Rejection,
-};
+use crate::{classify::Outcome, metrics::BreakerHandles, rejection::Rejection};
 
 /// The circuit breaker of one upstream: to look at, and to force.
 ///
@@ -30,7 +25,6 @@ pub struct Breaker {
 struct Shared {
     upstream: String,
     slow_after: Option<Duration>,
-    rejections: Rejections,
     handles: BreakerHandles,
     inner: Mutex<Inner>,
 }
@@ -57,7 +51,6 @@ impl Breaker {
             shared: Arc::new(Shared {
                 upstream: upstream.to_owned(),
                 slow_after: config.slow_after,
-                rejections: Rejections::new(upstream),
                 handles: BreakerHandles::new(upstream),
                 inner: Mutex::new(Inner {
                     machine: StateMachine::new(config, now),
@@ -127,24 +120,29 @@ impl Breaker {
     }
 
     /// Asks to send one attempt.
-    pub(super) fn acquire(&self, now: Instant) -> Result<Leave, Status> {
-        let result = {
-            let mut inner = self.lock();
-            let Inner { machine, dice, .. } = &mut *inner;
-            let (result, transition) = machine.acquire(now, dice.f64());
-            self.note(&mut inner, transition);
-            result
+    pub(super) fn acquire(&self, now: Instant) -> Result<Permit, Rejection> {
+        let mut inner = self.lock();
+        let Inner { machine, dice, .. } = &mut *inner;
+        let (result, transition) = machine.acquire(now, dice.f64());
+        self.note(&mut inner, transition);
+        result.map_err(|refusal| Rejection::CircuitOpen {
+            retry_after: refusal.retry_after,
+            probing: refusal.probing,
+        })
+    }
+
+    /// Says how the attempt that `permit` was for has ended.
+    pub(super) fn settle(&self, permit: Permit, outcome: Outcome, took: Duration, now: Instant) {
+        let slow = self.shared.slow_after.is_some_and(|slow| took >= slow);
+        let outcome = if slow && outcome == Outcome::Success {
+            Outcome::Failure
+        } else {
+            outcome
         };
-        match result {
-            Ok(permit) => Ok(Leave {
-                breaker: self.clone(),
-                permit,
-            }),
-            Err(refusal) => Err(self.shared.rejections.reject(Rejection::CircuitOpen {
-                retry_after: refusal.retry_after,
-                probing: refusal.probing,
-            })),
-        }
+        let mut inner = self.lock();
+        let Inner { machine, dice, .. } = &mut *inner;
+        let transition = machine.settle(permit, outcome, now, dice.f64());
+        self.note(&mut inner, transition);
     }
 
     fn force(&self, to: Option<BreakerState>) {
@@ -199,34 +197,4 @@ fn place(state: BreakerState) -> usize {
         .iter()
         .position(|each| *each == state)
         .unwrap_or_default()
-}
-
-/// A permit, and the breaker to settle it with.
-#[derive(Debug)]
-pub(super) struct Leave {
-    breaker: Breaker,
-    permit: Permit,
-}
-
-impl Leave {
-    pub(super) fn is_probe(&self) -> bool {
-        self.permit.is_probe()
-    }
-
-    pub(super) fn settle(self, outcome: Outcome, now: Instant, took: Duration) {
-        let Self { breaker, permit } = self;
-        let slow = breaker
-            .shared
-            .slow_after
-            .is_some_and(|slow_after| took >= slow_after);
-        let outcome = if slow && outcome == Outcome::Success {
-            Outcome::Failure
-        } else {
-            outcome
-        };
-        let mut inner = breaker.lock();
-        let Inner { machine, dice, .. } = &mut *inner;
-        let transition = machine.settle(permit, outcome, now, dice.f64());
-        breaker.note(&mut inner, transition);
-    }
 }

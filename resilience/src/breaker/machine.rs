@@ -150,7 +150,7 @@ pub struct Transition {
 /// Leave to send one attempt; to be settled once, by value.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Permit {
+pub struct Permit {
     epoch: u64,
     probe: bool,
 }

@@ -27,13 +27,13 @@ pub use self::{
     handle::Breaker,
     machine::{BreakerState, Transition, TransitionReason},
 };
-use self::{handle::Leave, window::STRETCH_MAX};
+use self::{machine::Permit, window::STRETCH_MAX};
 use crate::{
     classify::{self, Outcome},
     config::{ConfigError, ordered, positive, require},
     context::Context,
-    deadline::Deadline,
-    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
+    metrics::Rejections,
     upstream::{PerMethod, Upstream},
 };
 
@@ -227,6 +227,7 @@ pub struct BreakerPolicy {
     own: BTreeMap<String, Breaker>,
     /// The breaker of each method, by its place.
     by_method: PerMethod<Breaker>,
+    rejections: Rejections,
 }
 
 impl BreakerPolicy {
@@ -253,6 +254,7 @@ impl BreakerPolicy {
             breaker,
             own,
             by_method,
+            rejections: Rejections::new(upstream.name()),
         }
     }
 
@@ -285,25 +287,20 @@ fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) ->
 }
 
 impl Policy for BreakerPolicy {
-    type Guard = BreakerGuard;
+    /// `None` once it is settled.
+    type Leave = Option<Permit>;
     type Wait = Never;
 
+    #[inline]
     fn admit<R>(
         &self,
         context: &mut Context,
         request: &mut Request<R>,
-    ) -> Admission<BreakerGuard, Never> {
+    ) -> Admission<Option<Permit>, Never> {
         let method = context.method(&self.upstream, request);
-        let started = context.started;
-        match self.by_method.get(method).acquire(started) {
-            Ok(leave) => Admission::Admitted(BreakerGuard {
-                upstream: self.upstream.clone(),
-                leave: Some(leave),
-                started,
-                deadline: context.deadline.map(Deadline),
-                streaming: self.upstream.policy(method).streaming,
-            }),
-            Err(status) => Admission::Refused(status),
+        match self.by_method.get(method).acquire(context.started) {
+            Ok(permit) => Admission::Admitted(Some(permit)),
+            Err(rejection) => Admission::Refused(self.rejections.reject(rejection)),
         }
     }
 
@@ -313,48 +310,39 @@ impl Policy for BreakerPolicy {
         _: &mut Context,
         _: &mut Request<R>,
         _: &mut TaskContext<'_>,
-    ) -> Poll<Result<BreakerGuard, Status>> {
+    ) -> Poll<Result<Option<Permit>, Status>> {
         match *wait {}
     }
-}
 
-/// An attempt under way, which will say how it ended.
-#[derive(Debug)]
-pub struct BreakerGuard {
-    upstream: Upstream,
-    /// `None` once it is settled.
-    leave: Option<Leave>,
-    started: Instant,
-    deadline: Option<Deadline>,
-    streaming: bool,
-}
-
-impl Guard for BreakerGuard {
     /// A probe that streams has shown what it was sent for. Other attempts
     /// count at their true end.
-    fn message(&mut self) {
-        if self.streaming
-            && let Some(leave) = self.leave.take_if(|leave| leave.is_probe())
-        {
-            let now = Instant::now();
-            leave.settle(Outcome::Success, now, now - self.started);
+    #[inline]
+    fn message(&self, permit: &mut Option<Permit>, context: &Context) {
+        let method = context.known_method();
+        if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
+            if self.upstream.policy(method).streaming {
+                let now = Instant::now();
+                let took = now.saturating_duration_since(context.started);
+                let breaker = self.by_method.get(method);
+                breaker.settle(probe, Outcome::Success, took, now);
+            } else {
+                *permit = Some(probe);
+            }
         }
     }
 
-    fn ended(self, end: End<'_>, at: Instant) {
-        let Some(leave) = self.leave else { return };
-        let took = at.saturating_duration_since(self.started);
-        let left = || {
-            self.deadline
-                .map(|deadline| deadline.remaining(self.started))
-        };
+    #[inline]
+    fn ended(&self, permit: Option<Permit>, context: &Context, end: End<'_>, over: Over) {
+        let Some(permit) = permit else { return };
         let outcome = match end {
             End::Ok => Outcome::Success,
             End::Failed(status) => {
-                classify::unless_starved(self.upstream.outcome(status), status, left())
+                let outcome = self.upstream.outcome(status);
+                classify::unless_starved(outcome, status, context.left())
             }
-            End::Dropped => classify::dropped(left(), took),
+            End::Dropped => classify::dropped(context.left(), over.took),
         };
-        leave.settle(outcome, at, took);
+        let breaker = self.by_method.get(context.known_method());
+        breaker.settle(permit, outcome, over.took, over.at);
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     cause,
     config::LONGEST,
     context::Context,
-    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     metrics::Rejections,
     rejection::Rejection,
     upstream::Upstream,
@@ -199,29 +199,22 @@ impl DeadlinePolicy {
 }
 
 impl Policy for DeadlinePolicy {
-    type Guard = DeadlineGuard;
+    type Leave = ();
     type Wait = Never;
 
-    fn admit<R>(
-        &self,
-        context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<DeadlineGuard, Never> {
+    #[inline]
+    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
         let method = context.method(&self.upstream, request);
-        let now = context.started;
         let left = time_left(
             self.upstream.policy(method).deadline,
             wire::read(request.headers()),
-            context.deadline.map(|at| Deadline(at).remaining(now)),
+            context.left(),
         );
         if left.is_some_and(|left| left.is_zero()) {
             return Admission::Refused(self.rejections.reject(Rejection::DeadlineExceeded));
         }
-        context.deadline = left.map(|left| now + left);
-        Admission::Admitted(DeadlineGuard {
-            expires: context.deadline.filter(|_| self.timer),
-            after: left.unwrap_or_default(),
-        })
+        context.deadline = left.map(|left| context.started + left);
+        Admission::Admitted(())
     }
 
     fn poll_admit<R>(
@@ -230,44 +223,36 @@ impl Policy for DeadlinePolicy {
         _: &mut Context,
         _: &mut Request<R>,
         _: &mut TaskContext<'_>,
-    ) -> Poll<Result<DeadlineGuard, Status>> {
+    ) -> Poll<Result<(), Status>> {
         match *wait {}
     }
-}
 
-/// Ends a call that runs out of time.
-#[derive(Debug)]
-pub struct DeadlineGuard {
-    expires: Option<Instant>,
-    after: Duration,
-}
-
-impl DeadlineGuard {
-    fn timed_out(&self) -> TimedOut {
-        TimedOut {
-            scope: Scope::Call,
-            after: self.after,
-        }
-    }
-}
-
-impl Guard for DeadlineGuard {
-    fn expires(&self) -> Option<Instant> {
-        self.expires
+    #[inline]
+    fn expires(&self, (): &(), context: &Context) -> Option<Instant> {
+        context.deadline.filter(|_| self.timer)
     }
 
-    fn expired(&self) -> Status {
-        self.timed_out().into_status()
+    fn expired(&self, (): &(), context: &Context) -> Status {
+        of_call(context).into_status()
     }
 
-    fn translate(&self, status: Status) -> Status {
-        match self.expires {
-            Some(expires) => self.timed_out().translate(status, expires),
+    fn translate(&self, (): &(), context: &Context, status: Status) -> Status {
+        match self.expires(&(), context) {
+            Some(expires) => of_call(context).translate(status, expires),
             None => status,
         }
     }
 
-    fn ended(self, _: End<'_>, _: Instant) {}
+    #[inline]
+    fn ended(&self, (): (), _: &Context, _: End<'_>, _: Over) {}
+}
+
+/// The call has run out of time.
+fn of_call(context: &Context) -> TimedOut {
+    TimedOut {
+        scope: Scope::Call,
+        after: context.left().unwrap_or_default(),
+    }
 }
 
 /// The time that a call has: the least of what was configured, of what the

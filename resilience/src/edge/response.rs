@@ -65,9 +65,9 @@ impl http_body::Body for EdgeBody {
             return Poll::Ready(None);
         };
         let result = match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.into_trailers() {
-                Err(data) => return Poll::Ready(Some(Ok(data))),
-                Ok(trailers) => check_trailers(trailers).map(Frame::trailers),
+            Some(Ok(mut frame)) => match frame.trailers_mut() {
+                None => return Poll::Ready(Some(Ok(frame))),
+                Some(trailers) => check_trailers(trailers).map(|()| frame),
             },
             Some(Err(error)) => Err(normalise(Box::new(error), Phase::Body)),
             None => Err(missing_status()),
@@ -87,12 +87,8 @@ impl http_body::Body for EdgeBody {
     }
 }
 
-fn check_trailers(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
-    match status_of(&mut trailers) {
-        Some(Ok(())) => Ok(trailers),
-        Some(Err(status)) => Err(status),
-        None => Err(missing_status()),
-    }
+fn check_trailers(trailers: &mut HeaderMap) -> Result<(), Status> {
+    status_of(trailers).unwrap_or_else(|| Err(missing_status()))
 }
 
 /// The status in `headers`, if there is one.
@@ -136,8 +132,9 @@ fn remove_malformed_details(headers: &mut HeaderMap) {
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .iter()
+        .find(|(name, _)| **name == CONTENT_TYPE)
+        .is_some_and(|(_, value)| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// gRPC's table for a response that has no gRPC status.

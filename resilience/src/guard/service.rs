@@ -16,8 +16,9 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tower_service::Service;
+use tracing::Span;
 
-use super::{Admission, Armed, End, Guard, GuardedBody, Policy};
+use super::{Admission, Admitted, End, GuardedBody, Policy};
 use crate::context::{CallRequest, Context};
 
 /// A service that is asked for through a policy.
@@ -53,7 +54,7 @@ where
     C: CallRequest,
     B: Body<Data = Bytes, Error = Status> + Unpin,
 {
-    type Response = Response<GuardedBody<B, P::Guard>>;
+    type Response = Response<GuardedBody<B, P>>;
     type Error = Status;
     type Future = GuardedFuture<S, P, C>;
 
@@ -61,13 +62,19 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut call: C) -> Self::Future {
         let mut context = call.context();
         let admission = self.policy.admit(&mut context, call.request_mut());
         let state = match admission {
-            Admission::Admitted(guard) => {
+            Admission::Admitted(leave) => {
                 call.set_context(context);
-                State::sent(self.inner.call(call), guard)
+                let admitted = Admitted {
+                    policy: Arc::clone(&self.policy),
+                    context,
+                    leave: Some(leave),
+                };
+                State::sent(within(admitted.span(), || self.inner.call(call)), admitted)
             }
             Admission::Refused(status) => State::Refused {
                 status: Some(status),
@@ -117,7 +124,8 @@ pin_project! {
         Sent {
             #[pin]
             inner: S::Future,
-            guard: Armed<P::Guard>,
+            // `None` once it is in the body.
+            admitted: Option<Admitted<P>>,
             // Registered with the runtime at the first wait only.
             #[pin]
             sleep: Option<Sleep>,
@@ -131,10 +139,11 @@ where
     S: Service<C>,
     P: Policy,
 {
-    fn sent(inner: S::Future, guard: P::Guard) -> Self {
+    #[inline]
+    fn sent(inner: S::Future, admitted: Admitted<P>) -> Self {
         Self::Sent {
             inner,
-            guard: Armed(Some(guard)),
+            admitted: Some(admitted),
             sleep: None,
         }
     }
@@ -155,7 +164,7 @@ where
     P: Policy,
     C: CallRequest,
 {
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(S::Future, P::Guard), Status>> {
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<State<S, P, C>, Status>> {
         // Below, everything is ready at any time: see `Edge`.
         ready!(self.service.poll_ready(cx))?;
         let Some(mut call) = self.call.take() else {
@@ -166,9 +175,15 @@ where
             .policy
             .poll_admit(wait, context, call.request_mut(), cx)
         {
-            Poll::Ready(Ok(guard)) => {
+            Poll::Ready(Ok(leave)) => {
                 call.set_context(self.context);
-                Poll::Ready(Ok((self.service.call(call), guard)))
+                let admitted = Admitted {
+                    policy: Arc::clone(&self.policy),
+                    context: self.context,
+                    leave: Some(leave),
+                };
+                let inner = within(admitted.span(), || self.service.call(call));
+                Poll::Ready(Ok(State::sent(inner, admitted)))
             }
             Poll::Ready(Err(status)) => Poll::Ready(Err(status)),
             Poll::Pending => {
@@ -186,19 +201,20 @@ where
     C: CallRequest,
     B: Body<Data = Bytes, Error = Status> + Unpin,
 {
-    type Output = Result<Response<GuardedBody<B, P::Guard>>, Status>;
+    type Output = Result<Response<GuardedBody<B, P>>, Status>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
                 StateProj::Sent {
                     inner,
-                    guard,
+                    admitted,
                     sleep,
-                } => return poll_sent(inner, guard, sleep, cx),
+                } => return poll_sent(inner, admitted, sleep, cx),
                 StateProj::Waiting { waiting } => match ready!(waiting.poll(cx)) {
-                    Ok((future, guard)) => state.set(State::sent(future, guard)),
+                    Ok(sent) => state.set(sent),
                     Err(status) => return Poll::Ready(Err(status)),
                 },
                 StateProj::Refused { status } => {
@@ -213,40 +229,48 @@ where
     }
 }
 
-fn poll_sent<F, G, B>(
+#[inline]
+fn poll_sent<F, P, B>(
     inner: Pin<&mut F>,
-    guard: &mut Armed<G>,
+    held: &mut Option<Admitted<P>>,
     mut sleep: Pin<&mut Option<Sleep>>,
     cx: &mut TaskContext<'_>,
-) -> Poll<Result<Response<GuardedBody<B, G>>, Status>>
+) -> Poll<Result<Response<GuardedBody<B, P>>, Status>>
 where
     F: Future<Output = Result<Response<B>, Status>>,
-    G: Guard,
+    P: Policy,
     B: Body<Data = Bytes, Error = Status> + Unpin,
 {
+    let span = held.as_ref().and_then(Admitted::span);
+    let polled = within(span, || inner.poll(cx));
+    let Some(admitted) = held else {
+        // Polled after it was done: there is nothing more to come.
+        return Poll::Pending;
+    };
     // An answer that is there counts, even when time is up as well.
-    let status = match inner.poll(cx) {
+    let status = match polled {
         Poll::Ready(Ok(response)) => {
-            let mut guard = Armed(guard.0.take());
-            if let Some(guard) = &mut guard.0 {
-                guard.head(response.extensions());
-            }
-            return Poll::Ready(Ok(response.map(|body| GuardedBody::armed(body, guard))));
+            admitted.head(response.extensions());
+            let admitted = held.take();
+            return Poll::Ready(Ok(response.map(|body| GuardedBody::new(body, admitted))));
         }
-        Poll::Ready(Err(status)) => match &guard.0 {
-            Some(guard) => guard.translate(status),
-            None => status,
-        },
+        Poll::Ready(Err(status)) => admitted.translate(status),
         Poll::Pending => {
-            let Some(guard) = &guard.0 else {
-                return Poll::Pending;
-            };
-            ready!(poll_expired(guard.expires(), sleep.as_mut(), cx));
-            guard.expired()
+            ready!(poll_expired(admitted.expires(), sleep.as_mut(), cx));
+            admitted.expired()
         }
     };
-    guard.end(End::Failed(&status));
+    admitted.end(End::Failed(&status));
     Poll::Ready(Err(status))
+}
+
+/// Does `what` in `span`, if there is one.
+#[inline]
+fn within<T>(span: Option<&Span>, what: impl FnOnce() -> T) -> T {
+    match span {
+        Some(span) if !span.is_disabled() => span.in_scope(what),
+        _ => what(),
+    }
 }
 
 /// Whether time is up, if there is an end to it.

@@ -6,14 +6,13 @@ use std::{
 };
 
 use http::Request;
-use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower_layer::Layer;
 
 use super::{AttemptHandles, attempts};
 use crate::{
     context::Context,
-    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     upstream::{PerMethod, Upstream},
 };
 
@@ -64,20 +63,14 @@ impl AttemptMetricsPolicy {
 }
 
 impl Policy for AttemptMetricsPolicy {
-    type Guard = AttemptMetricsGuard;
+    type Leave = ();
     type Wait = Never;
 
-    fn admit<R>(
-        &self,
-        context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<AttemptMetricsGuard, Never> {
-        let handles = self.table.get(context.method(&self.upstream, request));
-        handles.started.increment(1);
-        Admission::Admitted(AttemptMetricsGuard {
-            started: context.started,
-            handles: Arc::clone(handles),
-        })
+    #[inline]
+    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
+        let method = context.method(&self.upstream, request);
+        self.table.get(method).started.increment(1);
+        Admission::Admitted(())
     }
 
     fn poll_admit<R>(
@@ -86,25 +79,18 @@ impl Policy for AttemptMetricsPolicy {
         _: &mut Context,
         _: &mut Request<R>,
         _: &mut TaskContext<'_>,
-    ) -> Poll<Result<AttemptMetricsGuard, Status>> {
+    ) -> Poll<Result<(), Status>> {
         match *wait {}
     }
-}
 
-/// One attempt under way.
-#[derive(Debug)]
-pub struct AttemptMetricsGuard {
-    started: Instant,
-    handles: Arc<AttemptHandles>,
-}
-
-impl Guard for AttemptMetricsGuard {
-    fn ended(self, end: End<'_>, at: Instant) {
+    #[inline]
+    fn ended(&self, (): (), context: &Context, end: End<'_>, over: Over) {
         let code = match end {
             End::Ok => Code::Ok,
             End::Failed(status) => status.code(),
             End::Dropped => Code::Cancelled,
         };
-        self.handles.duration.get(code).record(at - self.started);
+        let handles = self.table.get(context.known_method());
+        handles.duration.get(code).record(over.took);
     }
 }

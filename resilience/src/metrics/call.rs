@@ -6,14 +6,13 @@ use std::{
 };
 
 use http::{Extensions, Request};
-use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower_layer::Layer;
 
 use super::{CallHandles, calls};
 use crate::{
     context::Context,
-    guard::{Admission, End, Guard, Guarded, Never, Policy},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     rejection::Rejection,
     retry::{Attempts, RetryStopped},
     upstream::{PerMethod, Upstream},
@@ -67,21 +66,17 @@ impl CallMetricsPolicy {
 }
 
 impl Policy for CallMetricsPolicy {
-    type Guard = CallMetricsGuard;
+    type Leave = Retried;
     type Wait = Never;
 
+    #[inline]
     fn admit<R>(
         &self,
         context: &mut Context,
         request: &mut Request<R>,
-    ) -> Admission<CallMetricsGuard, Never> {
-        let handles = self.table.get(context.method(&self.upstream, request));
-        Admission::Admitted(CallMetricsGuard {
-            upstream: self.upstream.clone(),
-            started: context.started,
-            handles: Arc::clone(handles),
-            retried: false,
-        })
+    ) -> Admission<Retried, Never> {
+        context.method(&self.upstream, request);
+        Admission::Admitted(Retried(false))
     }
 
     fn poll_admit<R>(
@@ -90,46 +85,42 @@ impl Policy for CallMetricsPolicy {
         _: &mut Context,
         _: &mut Request<R>,
         _: &mut TaskContext<'_>,
-    ) -> Poll<Result<CallMetricsGuard, Status>> {
+    ) -> Poll<Result<Retried, Status>> {
         match *wait {}
     }
-}
 
-/// One call under way.
-#[derive(Debug)]
-pub struct CallMetricsGuard {
-    upstream: Upstream,
-    started: Instant,
-    handles: Arc<CallHandles>,
-    retried: bool,
-}
-
-impl Guard for CallMetricsGuard {
-    fn head(&mut self, extensions: &Extensions) {
-        self.retried = Attempts::of(extensions).retries > 0;
+    #[inline]
+    fn head(&self, retried: &mut Retried, extensions: &Extensions) {
+        retried.0 = Attempts::of(extensions).retries > 0;
     }
 
-    fn ended(self, end: End<'_>, at: Instant) {
-        let handles = &self.handles;
-        let ok = if self.retried {
-            &handles.ok_after_retry
-        } else {
-            &handles.ok
+    #[inline]
+    fn ended(&self, retried: Retried, context: &Context, end: End<'_>, over: Over) {
+        let handles = self.table.get(context.known_method());
+        let ok = |retried| {
+            if retried {
+                &handles.ok_after_retry
+            } else {
+                &handles.ok
+            }
         };
         let (code, outcome) = match end {
-            End::Ok => (Code::Ok, ok),
+            End::Ok => (Code::Ok, ok(retried.0)),
             End::Dropped => (Code::Cancelled, &handles.cancelled),
             End::Failed(status) if Rejection::of(status).is_some() => {
                 (status.code(), &handles.rejected)
             }
             End::Failed(status) if self.upstream.is_answer(status) => {
-                let retried = RetryStopped::of(status).is_some_and(|why| why.retries() > 0);
-                let ok = if retried { &handles.ok_after_retry } else { ok };
-                (status.code(), ok)
+                let before = RetryStopped::of(status).is_some_and(|why| why.retries() > 0);
+                (status.code(), ok(retried.0 || before))
             }
             End::Failed(status) => (status.code(), &handles.failed),
         };
-        handles.duration.get(code).record(at - self.started);
+        handles.duration.get(code).record(over.took);
         outcome.increment(1);
     }
 }
+
+/// Whether a call has been retried, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Retried(bool);

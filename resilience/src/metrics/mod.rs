@@ -209,14 +209,14 @@ pub(crate) struct RetryHandles {
     pub(crate) delay: Histogram,
 }
 
-pub(crate) fn retries(upstream: &Upstream) -> PerMethod<RetryHandles> {
+pub(crate) fn retries(upstream: &Upstream) -> PerMethod<Arc<RetryHandles>> {
     PerMethod::new(upstream, |upstream, method| {
         let per_call = |name| histogram!(name, "grpc_target" => upstream.to_owned(), "grpc_method" => method.to_owned());
-        RetryHandles {
+        Arc::new(RetryHandles {
             retries: per_call(CALL_RETRIES),
             transparent: per_call(CALL_TRANSPARENT_RETRIES),
             delay: per_call(CALL_RETRY_DELAY),
-        }
+        })
     })
 }
 
@@ -239,6 +239,7 @@ impl Rejections {
             Rejection::QueueTimeout { .. } => 2,
             Rejection::DeadlineExceeded => 3,
         };
+        tracing::debug!(%rejection, "refused");
         self.0[index].increment(1);
         rejection.into_status()
     }

@@ -362,7 +362,7 @@ mod tests {
     proptest! {
         /// gRFC A6, case R11.
         #[test]
-        fn no_retry_breaks_a_rule(
+        fn r11_no_retry_breaks_a_rule(
             code in 1..=16,
             attempts in 1_u32..8,
             max_attempts in 1_u32..=5,

@@ -1,14 +1,17 @@
 //! All of a request but its body, so that it can be sent again.
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{CONTENT_TYPE, TE},
+};
 use tonic::GrpcMethod;
 
 use crate::deadline::Deadline;
 
 /// A copy of a request, without its body.
 ///
-/// Hardly any call looks back at it, so it is made to be cheap to make: of a
-/// call without metadata of its own it takes no memory but its own.
+/// Hardly any call looks back at it, so it is made to be cheap to make: that of
+/// a call without metadata of its own allocates nothing.
 #[derive(Debug)]
 pub(crate) struct Head {
     method: Method,
@@ -40,34 +43,47 @@ impl Head {
     }
 }
 
-type Header = (HeaderName, HeaderValue);
-
-/// Headers without a memory of their own that a generated client sets: `te`,
-/// `content-type`, and two more.
-const FEW: usize = 4;
-
 /// Headers in their order. A copy of a map allocates twice, and hashes.
 #[derive(Debug)]
-struct Headers {
-    few: [Option<Header>; FEW],
-    more: Vec<Header>,
+enum Headers {
+    /// What every generated client sets, and nothing else: `te: trailers` and
+    /// `content-type: application/grpc`.
+    Usual,
+    Listed(Vec<(HeaderName, HeaderValue)>),
 }
+
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 impl Headers {
     fn of(map: &HeaderMap) -> Self {
-        let mut all = map
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()));
-        Self {
-            few: [all.next(), all.next(), all.next(), all.next()],
-            more: all.collect(),
+        let usual = map.keys_len() == 2
+            && map.len() == 2
+            && map.get(TE).is_some_and(|value| value == TRAILERS)
+            && map.get(CONTENT_TYPE).is_some_and(|value| value == GRPC);
+        if usual {
+            return Self::Usual;
         }
+        Self::Listed(
+            map.iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
     }
 
     fn map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(FEW + self.more.len());
-        for (name, value) in self.few.iter().flatten().chain(&self.more) {
-            map.append(name.clone(), value.clone());
+        // And one or two more, which every attempt is given.
+        let mut map = HeaderMap::with_capacity(4);
+        match self {
+            Self::Usual => {
+                map.insert(TE, TRAILERS);
+                map.insert(CONTENT_TYPE, GRPC);
+            }
+            Self::Listed(list) => {
+                for (name, value) in list {
+                    map.append(name.clone(), value.clone());
+                }
+            }
         }
         map
     }
@@ -151,6 +167,21 @@ mod tests {
         assert_eq!(again.version(), request.version());
         assert_eq!(again.headers(), request.headers());
         assert!(again.extensions().is_empty());
+    }
+
+    #[test]
+    fn the_usual_headers_come_back_too() {
+        let mut request = Request::new(());
+        request.headers_mut().insert(TE, TRAILERS);
+        request.headers_mut().insert(CONTENT_TYPE, GRPC);
+        let head = Head::of(&request);
+        assert!(matches!(head.headers, Headers::Usual));
+        assert_eq!(head.request(()).headers(), request.headers());
+
+        let mut twice = Request::new(());
+        twice.headers_mut().append(TE, TRAILERS);
+        twice.headers_mut().append(TE, TRAILERS);
+        assert_eq!(Head::of(&twice).request(()).headers(), twice.headers());
     }
 
     #[test]

@@ -11,6 +11,36 @@
 //! | `future.rs` | the future of one call: attempts and waits |
 //! | `call.rs` | what one call knows, and what it does when an attempt fails |
 //! | `commit.rs` | a response that the caller has been given |
+//!
+//! # gRPC retry (gRFC A6): what is the same, what is not
+//!
+//! The cases are those of the test suites of gRPC's own clients; each is a test
+//! here with the same letter and number in its name, in `tests/stack/a6` and
+//! `tests/wire/a6.rs`.
+//!
+//! | cases | what gRPC does | what happens here |
+//! | --- | --- | --- |
+//! | R: attempts | counts all but transparent retries, tells the upstream by `grpc-previous-rpc-attempts`; takes more than 5 for 5 | the same; 0, or more than 5, is an error of the configuration |
+//! | C: commit | a response is final at its head | at its first message: most servers send a head before their handler fails, and such failures would never be retried. [`Commit::Headers`] is gRPC's rule, and that of streaming methods |
+//! | C: replay | keeps what a caller streams, up to a bound of the call and one of the channel, and streams it again | keeps what is complete when the call begins, up to a bound (`replay_bytes_max`); what is streamed is sent once. All calls together keep at most the bound times the concurrency limit |
+//! | P: pushback | the delay; then backoff starts anew; negative or malformed means no | the same. Several values, or one of more than 32 bits, mean no: implementations differ, and this is the cautious reading |
+//! | P, D: a delay that ends after the deadline | waits for the deadline, and says DEADLINE_EXCEEDED | answers at once, with the last real status; nothing would come of the wait but the wait |
+//! | P: RESOURCE_EXHAUSTED | as its policy lists it | retried only when the upstream says when |
+//! | B: backoff | ±20 % around the exponential | from zero to it ([`BackoffConfig`] says why) |
+//! | T: throttle | stops while half of its tokens are gone; a token for each failure | [`BudgetConfig`]: a token for each retry, back when it succeeds. At 25 % failures that keeps 98.1 % of calls, and gRPC's 74.9 % |
+//! | X: transparent retries | without end for what never left, once for what the upstream has not looked at, at the first attempt only | one per call for both, at any attempt; further ones wait and pay like others, so that an upstream that is not there is not called in a loop |
+//! | D: an attempt that says nothing | an experiment; CANCELLED when it was the last | `attempt_timeout`; DEADLINE_EXCEEDED |
+//!
+//! A commit at the head, for all methods or for one, with the rest as it is:
+//!
+//! ```
+//! use resilience::{Commit, ResilienceConfig, RetryConfig};
+//!
+//! let config = ResilienceConfig {
+//!     retry: RetryConfig { commit: Commit::Headers, ..RetryConfig::default() },
+//!     ..ResilienceConfig::default()
+//! };
+//! ```
 
 mod backoff;
 mod budget;
@@ -136,7 +166,7 @@ struct Shared {
     tokens: Gauge,
     dice: Mutex<fastrand::Rng>,
     stopped: RetriesStopped,
-    methods: PerMethod<RetryHandles>,
+    methods: PerMethod<Arc<RetryHandles>>,
 }
 
 impl Shared {
