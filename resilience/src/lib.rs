@@ -129,6 +129,17 @@
 //! [`Policies`] takes a classifier, a backoff and a retry budget of your own.
 //! Every setting is plain data; [`ResilienceConfig`] lists the defaults with
 //! their reasons.
+//!
+//! # Examples
+//!
+//! Each starts a service of its own: `cargo run -p resilience --example minimal`.
+//!
+//! | example | shows |
+//! | --- | --- |
+//! | `minimal` | a client, and what its callers notice of an outage |
+//! | `streaming` | a stream that outlives the deadline of the other methods |
+//! | `compose` | the layers put together by hand, one left out and two added |
+//! | `classifier` | a classifier, a backoff and a shared budget of one's own |
 
 mod attempt_timeout;
 mod breaker;
