@@ -152,7 +152,7 @@ mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason},
+    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},
