@@ -329,7 +329,10 @@ async fn a_caller_who_does_not_read_stops_the_server_and_one_who_leaves_ends_it(
         }
         before = now;
     };
-    println!("{stalled} messages, {} KiB ahead", (stalled * MESSAGE) >> 10);
+    println!(
+        "{stalled} messages, {} KiB ahead",
+        (stalled * MESSAGE) >> 10
+    );
 
     // Read on, it goes on.
     for _ in 0..2 * stalled {
