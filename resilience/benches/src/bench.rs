@@ -8,8 +8,12 @@
 //! | `room.rs` | the runtime and the recorder around it |
 //! | `rows.rs` | what is measured, and over what |
 //! | `ours.rs` | the rows of `resilience`: all that is used of its API |
-//! | `counts.rs` | instructions and allocations |
-//! | `alloc.rs` | the allocator that counts |
+//! | `peers/` | the rows of the crates that it is compared with |
+//! | `counts.rs` | instructions and allocations; `alloc.rs` counts the latter |
+//! | `micro.rs` | times of the same rows |
+//! | `contend.rs` | two threads, and two workers of a runtime |
+//! | `loopback.rs` | real calls to a server in another process |
+//! | `stats.rs` | medians, clocks, tables |
 
 // A macro that stands for a constant in a type needs its braces.
 #![allow(unused_braces)]
@@ -48,20 +52,9 @@ fn main() -> ExitCode {
         ["list"] => list(),
         ["count", id, manner] => return count(id, manner),
         #[cfg(feature = "peers")]
-        ["micro", ref options @ ..] => {
-            let room = room::Room::new();
-            let _entered = room.enter();
-            micro::run(if quick(options) { 31 } else { 201 }, &room);
-        }
+        [command] => return time(command, false),
         #[cfg(feature = "peers")]
-        ["contend", ref options @ ..] => contend::run(if quick(options) { 40 } else { 200 }),
-        #[cfg(feature = "peers")]
-        ["loopback", ref options @ ..] => {
-            let seconds = if quick(options) { 15 } else { 75 };
-            return done(loopback::run(Duration::from_secs(seconds)));
-        }
-        #[cfg(feature = "peers")]
-        ["serve"] => return done(loopback::serve()),
+        [command, "--quick"] => return time(command, true),
         _ => {
             eprintln!("this is driven by resilience/benches/run: see its --help");
             return ExitCode::from(2);
@@ -70,20 +63,32 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What has a clock in it.
 #[cfg(feature = "peers")]
-fn done(result: io::Result<()>) -> ExitCode {
-    match result {
+fn time(command: &str, quick: bool) -> ExitCode {
+    let done = match command {
+        "micro" => {
+            let room = room::Room::new();
+            let _entered = room.enter();
+            micro::run(if quick { 31 } else { 201 }, &room);
+            Ok(())
+        }
+        "contend" => {
+            contend::run(if quick { 40 } else { 200 });
+            Ok(())
+        }
+        "loopback" => loopback::run(Duration::from_secs(if quick { 15 } else { 75 })),
+        // The other process of `loopback`.
+        "serve" => loopback::serve(),
+        _ => Err(io::Error::other(format!("there is no {command}"))),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
-}
-
-#[cfg(feature = "peers")]
-fn quick(options: &[&str]) -> bool {
-    options.contains(&"--quick")
 }
 
 /// All rows, for the script that counts: table, id, what it is over, manner,

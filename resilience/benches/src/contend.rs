@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use crate::{
     ours, peers, room,
-    stats::{self, Samples, process_cpu, thread_cpu},
+    stats::{self, Samples, process_cpu, waited_for_cpu},
     work::{Caller, Client, Manner, Tiny, Upstream},
 };
 
@@ -30,8 +30,9 @@ const SLICE: Duration = Duration::from_millis(4);
 const TASKS_SLICE: Duration = Duration::from_millis(20);
 /// Operations between two looks at the clock, when only throughput counts.
 const BATCH: u32 = 64;
-/// A thread that ran for less of a slice than this was not there all the time.
-const PRESENT: f64 = 0.9;
+/// A thread that waited for a CPU for more of a slice than this was not there
+/// all the time. One that waits for a lock is.
+const ABSENT: f64 = 0.1;
 /// How many times as many rounds are made as are wanted, at most.
 const MOST_ROUNDS: usize = 4;
 
@@ -115,10 +116,10 @@ fn breakers(rounds: usize) {
         ]);
     }
     println!(
-        "\nRounds of {} ms. One in which the two threads did not both have a CPU for {:.0} % of \
-         it does not count; where too few do, the machine is too busy.\n",
+        "\nRounds of {} ms. One in which a thread waited for a CPU, or for the other one to begin, for more \
+         than {:.0} % of it does not count; where too few do, the machine is too busy.\n",
         SLICE.as_millis(),
-        PRESENT * 100.0,
+        ABSENT * 100.0,
     );
 }
 
@@ -262,41 +263,46 @@ fn latencies(case: &Shared) -> Option<Vec<u32>> {
     Some(nanos.concat())
 }
 
-/// Runs `body` on so many threads, each with a caller of its own, for one
-/// slice that begins for all at once.
+/// Runs `body` on so many threads, each with an operation of its own, for one
+/// slice that begins for all at once; nothing when it did not, or when one of
+/// them was not there all the time.
 fn together<T: Send>(
     case: &Shared,
     threads: usize,
     body: impl Fn(&mut dyn FnMut(), Instant) -> T + Sync,
 ) -> Option<Vec<T>> {
     let barrier = Barrier::new(threads);
-    let results: Vec<(T, bool)> = thread::scope(|scope| {
+    let absent = SLICE.mul_f64(ABSENT);
+    let one = |mut operation: Operation| {
+        let waiting = Waiting::of_this_thread();
+        let mut call = || operation(&waiting);
+        for _ in 0..1000 {
+            call();
+        }
+        barrier.wait();
+        let (before, started) = (waited_for_cpu("thread-self"), Instant::now());
+        let result = body(&mut call, started + SLICE);
+        let waited = waited_for_cpu("thread-self").saturating_sub(before);
+        (started, waited, result)
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let one = &one;
         let running: Vec<_> = (0..threads)
             .map(|_| {
-                let mut call = (case.make)();
-                let (barrier, body) = (&barrier, &body);
-                scope.spawn(move || {
-                    let waiting = Waiting::of_this_thread();
-                    let mut call = || call(&waiting);
-                    for _ in 0..1000 {
-                        call();
-                    }
-                    barrier.wait();
-                    let (cpu, started) = (thread_cpu(), Instant::now());
-                    let result = body(&mut call, started + SLICE);
-                    let present =
-                        (thread_cpu() - cpu).as_secs_f64() / started.elapsed().as_secs_f64();
-                    (result, present >= PRESENT)
-                })
+                let operation = (case.make)();
+                scope.spawn(move || one(operation))
             })
             .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().expect("it does not panic"))
+        let joined = running.into_iter().map(thread::ScopedJoinHandle::join);
+        joined
+            .map(|result| result.expect("it does not panic"))
             .collect()
     });
-    let present = results.iter().all(|(_, present)| *present);
-    present.then(|| results.into_iter().map(|(result, _)| result).collect())
+    let first = results.iter().map(|(started, ..)| *started).min()?;
+    let present = results
+        .iter()
+        .all(|(started, waited, _)| *started - first <= absent && *waited <= absent);
+    present.then(|| results.into_iter().map(|(.., result)| result).collect())
 }
 
 /// A stack that many tasks share, and what its calls took.

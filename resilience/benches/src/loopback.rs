@@ -6,7 +6,7 @@
 //! with the bare channel of the same round.
 
 use std::{
-    env, fs,
+    env,
     future::Future,
     io::{self, BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, SocketAddr},
@@ -37,7 +37,7 @@ use crate::{
         typed::{Typed, TypedCaller},
     },
     room,
-    stats::{self, Samples, thread_cpu},
+    stats::{self, Samples, thread_cpu, waited_for_cpu},
     work::{Caller, Client, answer},
 };
 
@@ -232,7 +232,7 @@ async fn turn(variant: &Variant, concurrency: usize, server: &Process) -> Turn {
     let timer = variant
         .timer
         .then(|| tokio::spawn(sleep(Duration::from_secs(3600))));
-    let waited = run_queue_wait(server);
+    let before = waited(server);
     let (cpu, started) = (thread_cpu(), Instant::now());
     let local = tokio::task::LocalSet::new();
     let mut nanos = local
@@ -249,7 +249,7 @@ async fn turn(variant: &Variant, concurrency: usize, server: &Process) -> Turn {
         .await;
     let elapsed = started.elapsed().as_secs_f64();
     let cpu = (thread_cpu() - cpu).as_secs_f64();
-    let waited = run_queue_wait(server).saturating_sub(waited).as_secs_f64();
+    let waited = waited(server).saturating_sub(before).as_secs_f64();
     if let Some(timer) = timer {
         timer.abort();
     }
@@ -266,15 +266,9 @@ async fn turn(variant: &Variant, concurrency: usize, server: &Process) -> Turn {
     }
 }
 
-/// For how long client and server have been ready to run and had no CPU; the
-/// kernel says.
-fn run_queue_wait(server: &Process) -> Duration {
-    let of = |pid: String| {
-        let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let nanos = text.split_whitespace().nth(1);
-        nanos.and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
-    };
-    Duration::from_nanos(of("self".to_owned()) + of(server.child.id().to_string()))
+/// For how long client and server have been ready to run and had no CPU.
+fn waited(server: &Process) -> Duration {
+    waited_for_cpu("self") + waited_for_cpu(&server.child.id().to_string())
 }
 
 fn print(variants: &[Variant], rounds: usize) {

@@ -1,6 +1,6 @@
 //! Medians and their kin, and clocks.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -59,6 +59,15 @@ fn cpu(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     Duration::from_secs(seconds) + Duration::from_nanos(nanos)
+}
+
+/// For how long a thread has been ready to run and had no CPU: the first one of
+/// a process, or `thread-self`. The kernel counts it; where it does not, nothing
+/// has waited.
+pub(crate) fn waited_for_cpu(who: &str) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{who}/schedstat")).unwrap_or_default();
+    let nanos = text.split_whitespace().nth(1);
+    Duration::from_nanos(nanos.and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
 /// A line of a Markdown table.
