@@ -7,8 +7,8 @@ use http::{Request, Response};
 use metrics::{NoopRecorder, with_local_recorder};
 use proto::user;
 use resilience::{
-    BreakerConfig, BreakerState, BudgetConfig, LimitConfig, MethodSet, ResilienceConfig,
-    ResilienceLayer, RetryConfig,
+    BreakerConfig, BreakerState, LimitConfig, ResilienceConfig, ResilienceLayer,
+    Upstream as Named,
     layers::{
         AttemptMetricsLayer, AttemptTimeoutLayer, BreakerLayer, CallMetricsLayer,
         ConcurrencyLimitLayer, DeadlineLayer, EdgeLayer, RetryLayer,
@@ -65,7 +65,10 @@ fn brittle() -> BreakerConfig {
 }
 
 fn breaker(config: BreakerConfig) -> BreakerLayer {
-    BreakerLayer::new(UPSTREAM, config).expect("the settings are valid")
+    BreakerLayer::new(&named(ResilienceConfig {
+        breaker: config,
+        ..self::config()
+    }))
 }
 
 /// The breaker and the least that it can guard, for others to hammer.
@@ -175,35 +178,25 @@ fn layers() -> Vec<Row> {
             |manner| on::<{ line!() }, _, _, _>(stack(), manner),
         ),
         row("call-metrics", "resilience: call metrics", |manner| {
-            on::<{ line!() }, _, _, _>(CallMetricsLayer::new(UPSTREAM, &methods()), manner)
+            on::<{ line!() }, _, _, _>(CallMetricsLayer::new(&named(config())), manner)
         }),
         row("deadline", "resilience: deadline", |manner| {
-            let layer = DeadlineLayer::new(UPSTREAM, config().deadline);
-            on::<{ line!() }, _, _, _>(layer.expect("the default is valid"), manner)
+            on::<{ line!() }, _, _, _>(DeadlineLayer::new(&named(config())), manner)
         }),
         row("retry", "resilience: retry", |manner| {
-            let layer = RetryLayer::new(
-                UPSTREAM,
-                RetryConfig::default(),
-                BudgetConfig::default(),
-                user::IDEMPOTENT_METHODS.into(),
-                &methods(),
-            );
-            on::<{ line!() }, _, _, _>(layer.expect("the defaults are valid"), manner)
+            on::<{ line!() }, _, _, _>(RetryLayer::new(&named(config())), manner)
         }),
         row("limit", "resilience: concurrency limit", |manner| {
-            let layer = ConcurrencyLimitLayer::new(UPSTREAM, LimitConfig::default());
-            on::<{ line!() }, _, _, _>(layer.expect("the default is valid"), manner)
+            on::<{ line!() }, _, _, _>(ConcurrencyLimitLayer::new(&named(config())), manner)
         }),
         row("breaker", "resilience: circuit breaker", |manner| {
             on::<{ line!() }, _, _, _>(breaker(BreakerConfig::default()), manner)
         }),
         row("attempt-metrics", "resilience: attempt metrics", |manner| {
-            on::<{ line!() }, _, _, _>(AttemptMetricsLayer::new(UPSTREAM, &methods()), manner)
+            on::<{ line!() }, _, _, _>(AttemptMetricsLayer::new(&named(config())), manner)
         }),
         row("attempt-timeout", "resilience: attempt timeout", |manner| {
-            let layer = AttemptTimeoutLayer::new(config().attempt_timeout);
-            on::<{ line!() }, _, _, _>(layer.expect("the default is valid"), manner)
+            on::<{ line!() }, _, _, _>(AttemptTimeoutLayer::new(&named(config())), manner)
         }),
         row("edge", "resilience: edge", |manner| {
             on::<{ line!() }, _, _, _>(EdgeLayer, manner)
@@ -211,8 +204,9 @@ fn layers() -> Vec<Row> {
     ]
 }
 
-fn methods() -> MethodSet {
-    user::METHODS.into()
+/// What single layers are made from.
+fn named(config: ResilienceConfig) -> Named {
+    Named::new(UPSTREAM, config).expect("it is valid")
 }
 
 fn breakers() -> Vec<Row> {
