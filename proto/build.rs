@@ -6,7 +6,7 @@ use std::{env, error::Error, fmt::Write as _, fs, path::PathBuf};
 use prost::Message as _;
 use prost_types::{FileDescriptorSet, method_options::IdempotencyLevel};
 
-const PROTOS: [&str; 3] = ["user.proto", "order.proto", "chaos.proto"];
+const PROTOS: [&str; 4] = ["user.proto", "order.proto", "chaos.proto", "admin.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Per package, the source of `METHODS` and `IDEMPOTENT_METHODS`.
+/// Per package, the source of `METHODS`, `IDEMPOTENT_METHODS` and
+/// `STREAMING_METHODS`.
 fn method_constants(
     descriptors: &FileDescriptorSet,
 ) -> Result<Vec<(String, String)>, Box<dyn Error>> {
@@ -31,7 +32,7 @@ fn method_constants(
         .iter()
         .filter(|file| !file.service.is_empty())
     {
-        let (mut all, mut idempotent) = (Vec::new(), Vec::new());
+        let (mut all, mut idempotent, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
         for service in &file.service {
             for method in &service.method {
                 let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
@@ -45,23 +46,33 @@ fn method_constants(
                 ) {
                     idempotent.push(name.clone());
                 }
+                if method.server_streaming() {
+                    streaming.push(name.clone());
+                }
                 all.push(name);
             }
         }
         let mut source = String::new();
-        writeln!(
-            source,
-            "/// Every method of the package, as `package.Service/Method`."
-        )?;
-        writeln!(source, "pub const METHODS: &[&str] = &{all:?};")?;
-        writeln!(
-            source,
-            "/// The methods that the .proto declares safe to repeat."
-        )?;
-        writeln!(
-            source,
-            "pub const IDEMPOTENT_METHODS: &[&str] = &{idempotent:?};"
-        )?;
+        for (meaning, name, methods) in [
+            (
+                "Every method of the package, as `package.Service/Method`.",
+                "METHODS",
+                &all,
+            ),
+            (
+                "The methods that the .proto declares safe to repeat.",
+                "IDEMPOTENT_METHODS",
+                &idempotent,
+            ),
+            (
+                "The methods that answer with a stream.",
+                "STREAMING_METHODS",
+                &streaming,
+            ),
+        ] {
+            writeln!(source, "/// {meaning}")?;
+            writeln!(source, "pub const {name}: &[&str] = &{methods:?};")?;
+        }
         packages.push((file.package().to_owned(), source));
     }
     Ok(packages)

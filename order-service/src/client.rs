@@ -1,5 +1,5 @@
-//! Asks the user service. The one file that knows `resilience`, and so the one
-//! to read for how to use it.
+//! Asks the user service. The file to read for how to use `resilience`; of the
+//! others only `status/` knows it, to show how it is doing.
 //!
 //! A call that fails is worth more than its code: was it refused here, so that
 //! the user service never saw it, did time run out, or did the user service
@@ -15,7 +15,7 @@ use resilience::{
     Rejection, Resilience, ResilienceConfig, ResilienceLayer, RetryConfig, RetryStopped, Scope,
     StopReason, TimedOut,
 };
-use service_kit::{SettingError, code, log::Excerpt};
+use service_kit::{SettingError, code, log::Excerpt, trace::Traced};
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Response, Status,
@@ -33,10 +33,20 @@ const UPSTREAM: &str = "user-service";
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // there is one in a process
 pub(crate) enum UserClient {
-    /// The resilient one, and its layer.
-    Resilient(UserServiceClient<Resilience<Channel>>, ResilienceLayer),
+    /// The resilient one, and what can be watched of it.
+    Resilient(UserServiceClient<Resilience<Traced<Channel>>>, Watched),
     /// tonic's own, for comparison: it waits as long as its caller does.
-    Plain(UserServiceClient<Channel>),
+    Plain(UserServiceClient<Traced<Channel>>),
+}
+
+/// What can be watched of the resilient client: its layer, and what that was
+/// made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) upstream: &'static str,
+    pub(crate) layer: ResilienceLayer,
+    pub(crate) budget: BudgetConfig,
+    pub(crate) limit: LimitConfig,
 }
 
 /// What the user service said.
@@ -75,14 +85,24 @@ impl UserClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, SettingError> {
         let url = &settings.user_service_url;
         if !settings.resilience.enabled {
-            return Ok(Self::Plain(UserServiceClient::new(plain(url)?)));
+            return Ok(Self::Plain(UserServiceClient::new(Traced::new(plain(
+                url,
+            )?))));
         }
         let (connect, config) = configs(&settings.resilience);
         let channel = resilience::connect(url, connect).map_err(setting_error)?;
+        let (budget, limit) = (config.budget, config.limit);
         let layer = ResilienceLayer::new(UPSTREAM, config).map_err(setting_error)?;
+        // Innermost: each attempt says which span it belongs to.
+        let users = UserServiceClient::new(layer.layer(Traced::new(channel)));
         Ok(Self::Resilient(
-            UserServiceClient::new(layer.layer(channel)),
-            layer,
+            users,
+            Watched {
+                upstream: UPSTREAM,
+                layer,
+                budget,
+                limit,
+            },
         ))
     }
 
@@ -110,13 +130,22 @@ impl UserClient {
             .map_err(|status| NoAnswer::of(&status, caller, Instant::now()))
     }
 
+    /// What can be watched of it: nothing, when it is tonic's own.
+    pub(crate) fn watched(&self) -> Option<Watched> {
+        match self {
+            Self::Resilient(_, watched) => Some(watched.clone()),
+            Self::Plain(_) => None,
+        }
+    }
+
     /// What to do before each scrape.
     pub(crate) fn refresh(&self) -> impl Fn() + Send + Sync + use<> {
-        let layer = match self {
-            Self::Resilient(_, layer) => Some(layer.clone()),
-            Self::Plain(_) => None,
-        };
-        move || layer.iter().for_each(ResilienceLayer::refresh_metrics)
+        let watched = self.watched();
+        move || {
+            if let Some(watched) = &watched {
+                watched.layer.refresh_metrics();
+            }
+        }
     }
 }
 
@@ -241,6 +270,7 @@ fn configs(settings: &ResilienceSettings) -> (ConnectConfig, ResilienceConfig) {
         attempt_timeout: settings.attempt_timeout,
         methods: user::METHODS.into(),
         idempotent: user::IDEMPOTENT_METHODS.into(),
+        streaming: user::STREAMING_METHODS.into(),
         retry: RetryConfig {
             max_attempts: settings.max_attempts,
             backoff: BackoffConfig {
@@ -270,6 +300,7 @@ fn configs(settings: &ResilienceSettings) -> (ConnectConfig, ResilienceConfig) {
             probe_timeout: settings.deadline,
             ..default
         },
+        ..ResilienceConfig::default()
     };
     (connect, config)
 }

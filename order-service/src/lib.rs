@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | `service.rs` | what happens to a request, in order |
 //! | `validate.rs` | which requests are malformed, and what the others cost |
-//! | `client.rs` | asks the user service: the one file that knows `resilience` |
+//! | `client.rs` | asks the user service: the file to read for how to use `resilience` |
+//! | `status/` | how that client is doing, for whoever operates it |
 //! | `settings.rs` | what can be set |
 //! | `metrics.rs` | what is counted |
 
@@ -13,15 +14,21 @@ mod client;
 mod metrics;
 mod service;
 mod settings;
+mod status;
 mod validate;
 
-use proto::order::order_service_server::OrderServiceServer;
-use service_kit::{Program, Running, ServeSettings, Server, StartError};
+use proto::{
+    admin::v1::admin_server::AdminServer, order::order_service_server::OrderServiceServer,
+};
+use service_kit::{
+    ActionError, Program, Running, ServeSettings, Server, StartError, settings::AdminPort,
+};
 
 pub use settings::{ResilienceSettings, Settings};
 
 use client::UserClient;
 use service::Service;
+use status::{Action, StatusService};
 
 /// Starts the service, in this process.
 ///
@@ -30,9 +37,13 @@ use service::Service;
 /// # Errors
 /// [`StartError`], which names the setting at fault.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let server = Server::open(&settings.serve).await?;
+    let mut server = Server::open(&settings.serve).await?;
     let users = UserClient::new(&settings)?;
     let refresh = users.refresh();
+    if let AdminPort::Port(port) = settings.admin_port {
+        let status = StatusService::new(users.watched());
+        server = server.admin(port, AdminServer::new(status)).await?;
+    }
     server
         .on_scrape(refresh)
         .service(
@@ -49,11 +60,19 @@ impl Program for Settings {
         "The order service: creates orders, asking the user service through the resilient client";
     const PORTS: (u16, u16) = (50052, 9052);
 
+    type Action = Action;
+
     fn serve(&self) -> &ServeSettings {
         &self.serve
     }
 
     async fn start(self) -> Result<Running, StartError> {
         start(self).await
+    }
+
+    fn act(self, action: Action) -> Result<String, ActionError> {
+        match action {
+            Action::Status(asked) => status::ask(self.admin_port, &asked),
+        }
     }
 }

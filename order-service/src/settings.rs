@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use service_kit::{
     ServeSettings,
-    settings::{duration, number, on_off, shown},
+    settings::{AdminPort, duration, number, on_off, shown},
 };
 use tonic::transport::Uri;
 
@@ -14,7 +14,8 @@ use tonic::transport::Uri;
 /// # Defaults
 ///
 /// The user service at localhost:50051, the client's own defaults, any free
-/// ports on the loopback address (the program has ports of its own).
+/// ports on the loopback address, and none for `status` (the program has ports
+/// of its own).
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Where to listen.
@@ -31,6 +32,15 @@ pub struct Settings {
     )]
     pub user_service_url: String,
 
+    /// Port that `status` asks, on 127.0.0.1 whatever HOST is; off for none.
+    #[arg(
+        long,
+        env = "ADMIN_PORT",
+        value_name = "PORT|off",
+        default_value = "9152"
+    )]
+    pub admin_port: AdminPort,
+
     /// How the user service is asked.
     #[command(flatten)]
     pub resilience: ResilienceSettings,
@@ -41,6 +51,7 @@ impl Default for Settings {
         Self {
             serve: ServeSettings::default(),
             user_service_url: "localhost:50051".to_owned(),
+            admin_port: AdminPort::Off,
             resilience: ResilienceSettings::default(),
         }
     }

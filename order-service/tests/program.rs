@@ -58,6 +58,11 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
         ),
         ("RESILIENCE_BREAKER_WINDOW", "1m", "must be at most"),
         ("RESILIENCE_CONNECT_TIMEOUT", "0s", "must be more than zero"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "localhost:4317",
+            "must be http://host:port",
+        ),
     ] {
         let output = run(
             &[("PORT", "0"), ("METRICS_PORT", "0"), (variable, value)],
@@ -84,6 +89,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("PORT", "50052"),
         ("METRICS_PORT", "9052"),
         ("USER_SERVICE_URL", "localhost:50051"),
+        ("ADMIN_PORT", "9152"),
         ("RESILIENCE", "on"),
         ("RESILIENCE_DEADLINE", "1s"),
         ("RESILIENCE_ATTEMPT_TIMEOUT", "250ms"),
@@ -109,6 +115,10 @@ fn help_lists_every_setting_with_its_variable_and_default() {
             "{help}"
         );
     }
+    assert!(
+        help.contains("[env: OTEL_EXPORTER_OTLP_ENDPOINT]"),
+        "{help}"
+    );
     assert!(!help.contains("elsewhere"), "a value in the help: {help}");
 }
 

@@ -1,9 +1,10 @@
 //! The contracts of the services, generated from the files in `proto/`.
 //!
-//! Beside the messages, clients and servers, each package has two constants:
-//! `METHODS`, and `IDEMPOTENT_METHODS`, which repeats what the .proto declares
-//! with `option idempotency_level`. A client's retry configuration starts from
-//! the second, so that the promise stands in one place: beside the method.
+//! Beside the messages, clients and servers, each package has three constants:
+//! `METHODS`; `IDEMPOTENT_METHODS`, which repeats what the .proto declares with
+//! `option idempotency_level`; and `STREAMING_METHODS`. A client's
+//! configuration starts from them, so that the promise stands in one place:
+//! beside the method.
 
 /// Knows who may order.
 #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
@@ -29,6 +30,16 @@ pub mod chaos {
     }
 }
 
+/// Shows a running client to its operator.
+pub mod admin {
+    /// The first version of the contract.
+    #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
+    pub mod v1 {
+        tonic::include_proto!("admin.v1");
+        include!(concat!(env!("OUT_DIR"), "/admin.v1.methods.rs"));
+    }
+}
+
 /// The compiled descriptors of all packages, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -44,6 +55,7 @@ mod tests {
         );
         assert_eq!(order::METHODS, ["order.OrderService/CreateOrder"]);
         assert!(order::IDEMPOTENT_METHODS.is_empty());
+        assert!(user::STREAMING_METHODS.is_empty());
         assert_eq!(
             chaos::v1::IDEMPOTENT_METHODS,
             ["chaos.v1.Chaos/Get", "chaos.v1.Chaos/Set"]

@@ -1,22 +1,21 @@
 //! The time that one attempt has.
 
 use std::{
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body::Body;
+use http::{HeaderValue, Request};
 use tokio::time::Instant;
 use tonic::Status;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::{
-    config::{ConfigError, positive},
-    deadline::{Deadline, Scope, TimedOut, wire},
-    timer::{TimedBody, TimedFuture},
+    context::Context,
+    deadline::{Scope, TimedOut, wire},
+    guard::{Admission, End, Guarded, Never, Over, Policy},
+    upstream::Upstream,
 };
 
 /// Ends an attempt that takes too long, and tells the upstream how long it has.
@@ -25,22 +24,17 @@ use crate::{
 /// and it can only when somebody inside the breaker stops waiting.
 #[derive(Debug, Clone)]
 pub struct AttemptTimeoutLayer {
-    timeout: Duration,
-    /// What most attempts say; made once.
-    header: HeaderValue,
+    policy: Arc<AttemptTimeoutPolicy>,
 }
 
 impl AttemptTimeoutLayer {
-    /// An attempt has `timeout`, or what its call has left if that is less.
-    ///
-    /// # Errors
-    /// When `timeout` is zero, or more than a year.
-    pub fn new(timeout: Duration) -> Result<Self, ConfigError> {
-        positive("attempt_timeout", timeout)?;
-        Ok(Self {
-            timeout,
-            header: wire::value(timeout),
-        })
+    /// An attempt has what the configuration of `upstream` gives its method, or
+    /// what its call has left if that is less.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            policy: Arc::new(AttemptTimeoutPolicy::new(upstream)),
+        }
     }
 }
 
@@ -48,56 +42,148 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeout<S>;
 
     fn layer(&self, inner: S) -> AttemptTimeout<S> {
-        AttemptTimeout {
-            inner,
-            layer: self.clone(),
-        }
+        Guarded::new(inner, &self.policy)
     }
 }
 
 /// Ends an attempt that takes too long.
 ///
-/// The time runs from here to the last trailer, and includes connecting. The
-/// upstream is told by `grpc-timeout`, rewritten for each attempt.
+/// The time runs from the start of the attempt to its last trailer, and
+/// includes connecting. Of a streaming method it runs to the first message, and
+/// from there on the deadline of the call is all that counts. The upstream is
+/// told by `grpc-timeout`, rewritten for each attempt.
 ///
 /// # Errors
 /// [`TimedOut`], with [`Scope::Attempt`], or [`Scope::Call`] when it was the
 /// call that had no more time.
-#[derive(Debug, Clone)]
-pub struct AttemptTimeout<S> {
-    inner: S,
-    layer: AttemptTimeoutLayer,
+pub type AttemptTimeout<S> = Guarded<S, AttemptTimeoutPolicy>;
+
+/// What [`AttemptTimeoutLayer`] does at the start of an attempt.
+#[derive(Debug)]
+pub struct AttemptTimeoutPolicy {
+    upstream: Upstream,
+    /// What most attempts say; made once.
+    usual: (Duration, HeaderValue),
 }
 
-impl<S, R, B> Service<Request<R>> for AttemptTimeout<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<TimedBody<B, TimedOut>>;
-    type Error = Status;
-    type Future = TimedFuture<S::Future, TimedOut>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+impl AttemptTimeoutPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let usual = upstream.config().attempt_timeout;
+        Self {
+            upstream: upstream.clone(),
+            usual: (usual, wire::value(usual)),
+        }
     }
 
-    fn call(&mut self, mut request: Request<R>) -> Self::Future {
-        let now = Instant::now();
-        let left = Deadline::of(request.extensions()).map(|deadline| deadline.remaining(now));
-        let (after, scope, header) = match left {
-            Some(left) if left < self.layer.timeout => (left, Scope::Call, wire::value(left)),
-            _ => (
-                self.layer.timeout,
-                Scope::Attempt,
-                self.layer.header.clone(),
-            ),
+    fn header(&self, timeout: Duration) -> HeaderValue {
+        let (usual, header) = &self.usual;
+        if timeout == *usual {
+            header.clone()
+        } else {
+            wire::value(timeout)
+        }
+    }
+}
+
+impl Policy for AttemptTimeoutPolicy {
+    type Leave = Limits;
+    type Wait = Never;
+
+    #[inline]
+    fn admit<R>(
+        &self,
+        context: &mut Context,
+        request: &mut Request<R>,
+    ) -> Admission<Limits, Never> {
+        let method = context.method(&self.upstream, request);
+        let policy = self.upstream.policy(method);
+        let left = context.left();
+        let limits = match (policy.attempt_timeout, left) {
+            (Some(timeout), Some(left)) if left < timeout => Limits::of(Scope::Call, left),
+            (Some(timeout), _) => Limits::of(Scope::Attempt, timeout),
+            (None, left) => Limits {
+                scope: Scope::Call,
+                after: left,
+                streaming: false,
+            },
         };
-        request.headers_mut().insert(&wire::TIMEOUT_HEADER, header);
-        TimedFuture::new(
-            self.inner.call(request),
-            now + after,
-            TimedOut { scope, after },
-        )
+        // What the upstream is told is the time for the whole answer, so of a
+        // stream it is that of the call.
+        let told = if policy.streaming { left } else { limits.after };
+        wire::write(request.headers_mut(), told.map(|told| self.header(told)));
+        Admission::Admitted(Limits {
+            streaming: policy.streaming,
+            ..limits
+        })
+    }
+
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<Limits, Status>> {
+        match *wait {}
+    }
+
+    /// With its first message, a stream has shown what it was to show in the
+    /// time of an attempt. What is left is the time of the call.
+    #[inline]
+    fn message(&self, limits: &mut Limits, context: &Context) {
+        if limits.streaming {
+            *limits = Limits {
+                scope: Scope::Call,
+                after: context.left(),
+                streaming: false,
+            };
+        }
+    }
+
+    #[inline]
+    fn expires(&self, limits: &Limits, context: &Context) -> Option<Instant> {
+        limits.after.map(|after| context.started + after)
+    }
+
+    fn expired(&self, limits: &Limits, _: &Context) -> Status {
+        limits.timed_out().into_status()
+    }
+
+    fn translate(&self, limits: &Limits, context: &Context, status: Status) -> Status {
+        match self.expires(limits, context) {
+            Some(expires) => limits.timed_out().translate(status, expires),
+            None => status,
+        }
+    }
+
+    #[inline]
+    fn ended(&self, _: Limits, _: &Context, _: End<'_>, _: Over) {}
+}
+
+/// The time that an attempt has.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Whose time it is.
+    scope: Scope,
+    /// From the start; `None`: for ever.
+    after: Option<Duration>,
+    /// Whether all this holds for the first message only.
+    streaming: bool,
+}
+
+impl Limits {
+    fn of(scope: Scope, after: Duration) -> Self {
+        Self {
+            scope,
+            after: Some(after),
+            streaming: false,
+        }
+    }
+
+    fn timed_out(self) -> TimedOut {
+        TimedOut {
+            scope: self.scope,
+            after: self.after.unwrap_or_default(),
+        }
     }
 }

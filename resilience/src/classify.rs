@@ -1,5 +1,5 @@
 //! Which failures are worth another attempt, and which mean that the upstream
-//! is unwell. The only file that knows.
+//! is unwell. The only file that knows; [`Classify`] replaces it.
 //!
 //! It looks at statuses as the [`edge`](crate::edge) leaves them, so the code
 //! says what happened and not what tonic made of it.
@@ -22,23 +22,40 @@
 //! upstream is alive and says so. Answers in a half-open circuit count as
 //! success, these too: see [`Outcome::Answered`].
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tonic::{Code, Status};
 
 use crate::{
     deadline::{Scope, TimedOut},
     edge::{Delivery, TransportError},
-    rejection::Rejection,
 };
 
 /// An attempt that began with less time left than this says nothing about the
 /// upstream when it times out.
 const STARVED: Duration = Duration::from_millis(50);
 
+/// Says what a failed attempt means.
+///
+/// The built-in one is [`GrpcClassifier`]; another goes into
+/// [`Policies`](crate::Policies). It is asked about failures only, never about
+/// what was refused here, and the statuses are as the
+/// [edge](crate::layers::EdgeLayer) leaves them: the code says what happened,
+/// and a typed cause lies behind what the transport or a timer said.
+pub trait Classify: fmt::Debug + Send + Sync {
+    /// Whether the attempt may be made again, as far as its status says.
+    fn retry(&self, status: &Status) -> RetryRule;
+
+    /// What the attempt says about the health of the upstream.
+    /// [`Outcome::Success`] means that the call worked and the answer is no: it
+    /// counts as such for the budget, and as `ok` in metrics.
+    fn outcome(&self, status: &Status) -> Outcome;
+}
+
 /// What an attempt says about the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+#[non_exhaustive]
+pub enum Outcome {
     /// It works.
     Success,
     /// It does not.
@@ -52,33 +69,75 @@ pub(crate) enum Outcome {
 
 /// Whether a failed attempt may be made again, as far as its status says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
+#[non_exhaustive]
+pub enum RetryRule {
     /// It would not help, or might harm.
     Never,
     /// If the method is idempotent.
     Idempotent,
     /// If the method is idempotent, and the upstream says when.
     IdempotentWithPushback,
-    /// Whatever the method: the upstream has not acted on it.
+    /// Whatever the method: the upstream has not acted on it. The first retry
+    /// of this kind is made at once, and for nothing.
     NotProcessed,
 }
 
-/// What `status`, of an attempt that began with `left` of its call's time, says
-/// about the upstream.
-pub(crate) fn outcome(status: &Status, left: Option<Duration>) -> Outcome {
-    if Rejection::of(status).is_some() {
-        return Outcome::Ignored;
-    }
-    let transport = TransportError::of(status).is_some();
-    match status.code() {
-        _ if is_answer(status) => Outcome::Success,
-        Code::DeadlineExceeded if left.is_some_and(|left| left < STARVED) => Outcome::Ignored,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::DataLoss => {
-            Outcome::Failure
+/// The rules of gRPC, as the table says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GrpcClassifier;
+
+impl Classify for GrpcClassifier {
+    fn retry(&self, status: &Status) -> RetryRule {
+        let transport = TransportError::of(status);
+        if transport.is_some_and(|error| error.delivery() != Delivery::Unknown) {
+            return RetryRule::NotProcessed;
         }
-        Code::Unknown if transport => Outcome::Failure,
-        _ if transport => Outcome::Ignored,
-        _ => Outcome::Answered,
+        match status.code() {
+            Code::Unavailable => RetryRule::Idempotent,
+            Code::DeadlineExceeded => match TimedOut::of(status) {
+                Some(TimedOut {
+                    scope: Scope::Call, ..
+                }) => RetryRule::Never,
+                _ => RetryRule::Idempotent,
+            },
+            Code::Unknown | Code::Cancelled if transport.is_some() => RetryRule::Idempotent,
+            Code::ResourceExhausted => RetryRule::IdempotentWithPushback,
+            _ => RetryRule::Never,
+        }
+    }
+
+    fn outcome(&self, status: &Status) -> Outcome {
+        let transport = TransportError::of(status).is_some();
+        match status.code() {
+            Code::Ok
+            | Code::NotFound
+            | Code::InvalidArgument
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+                if !transport =>
+            {
+                Outcome::Success
+            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::DataLoss => {
+                Outcome::Failure
+            }
+            Code::Unknown if transport => Outcome::Failure,
+            // A stream can be reset with a reason that makes any code.
+            _ if transport => Outcome::Ignored,
+            _ => Outcome::Answered,
+        }
+    }
+}
+
+/// `outcome`, that of `status`, unless the attempt began with so little `left`
+/// of its call's time that running out of it says nothing about the upstream.
+pub(crate) fn unless_starved(outcome: Outcome, status: &Status, left: Option<Duration>) -> Outcome {
+    match status.code() {
+        Code::DeadlineExceeded if left.is_some_and(|left| left < STARVED) => Outcome::Ignored,
+        _ => outcome,
     }
 }
 
@@ -92,105 +151,41 @@ pub(crate) fn dropped(left: Option<Duration>, took: Duration) -> Outcome {
     }
 }
 
-/// Whether the attempt behind `status` may be made again.
-pub(crate) fn retry(status: &Status) -> Retry {
-    if Rejection::of(status).is_some() {
-        return Retry::Never;
-    }
-    let transport = TransportError::of(status);
-    if transport.is_some_and(|error| error.delivery() != Delivery::Unknown) {
-        return Retry::NotProcessed;
-    }
-    match status.code() {
-        Code::Unavailable => Retry::Idempotent,
-        Code::DeadlineExceeded => match TimedOut::of(status) {
-            Some(TimedOut {
-                scope: Scope::Call, ..
-            }) => Retry::Never,
-            _ => Retry::Idempotent,
-        },
-        Code::Unknown | Code::Cancelled if transport.is_some() => Retry::Idempotent,
-        Code::ResourceExhausted => Retry::IdempotentWithPushback,
-        _ => Retry::Never,
-    }
-}
-
-/// Whether `status` is an answer of the application: the call worked, and the
-/// answer is no.
-pub(crate) fn is_answer(status: &Status) -> bool {
-    let code = matches!(
-        status.code(),
-        Code::Ok
-            | Code::NotFound
-            | Code::InvalidArgument
-            | Code::AlreadyExists
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-    );
-    // A stream can be reset with a reason that makes such a code.
-    code && TransportError::of(status).is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
 
-    fn both(status: &Status) -> (Retry, Outcome) {
-        (retry(status), outcome(status, None))
+    fn both(status: &Status) -> (RetryRule, Outcome) {
+        (GrpcClassifier.retry(status), GrpcClassifier.outcome(status))
     }
 
     #[test]
     fn the_table_holds_for_statuses_that_the_upstream_sent() {
         use Code::*;
         for (code, expected) in [
-            (NotFound, (Retry::Never, Outcome::Success)),
-            (InvalidArgument, (Retry::Never, Outcome::Success)),
-            (AlreadyExists, (Retry::Never, Outcome::Success)),
-            (FailedPrecondition, (Retry::Never, Outcome::Success)),
-            (OutOfRange, (Retry::Never, Outcome::Success)),
-            (PermissionDenied, (Retry::Never, Outcome::Success)),
-            (Unauthenticated, (Retry::Never, Outcome::Success)),
-            (Unavailable, (Retry::Idempotent, Outcome::Failure)),
-            (DeadlineExceeded, (Retry::Idempotent, Outcome::Failure)),
+            (NotFound, (RetryRule::Never, Outcome::Success)),
+            (InvalidArgument, (RetryRule::Never, Outcome::Success)),
+            (AlreadyExists, (RetryRule::Never, Outcome::Success)),
+            (FailedPrecondition, (RetryRule::Never, Outcome::Success)),
+            (OutOfRange, (RetryRule::Never, Outcome::Success)),
+            (PermissionDenied, (RetryRule::Never, Outcome::Success)),
+            (Unauthenticated, (RetryRule::Never, Outcome::Success)),
+            (Unavailable, (RetryRule::Idempotent, Outcome::Failure)),
+            (DeadlineExceeded, (RetryRule::Idempotent, Outcome::Failure)),
             (
                 ResourceExhausted,
-                (Retry::IdempotentWithPushback, Outcome::Answered),
+                (RetryRule::IdempotentWithPushback, Outcome::Answered),
             ),
-            (Unknown, (Retry::Never, Outcome::Answered)),
-            (Internal, (Retry::Never, Outcome::Failure)),
-            (DataLoss, (Retry::Never, Outcome::Failure)),
-            (Cancelled, (Retry::Never, Outcome::Answered)),
-            (Aborted, (Retry::Never, Outcome::Answered)),
-            (Unimplemented, (Retry::Never, Outcome::Answered)),
+            (Unknown, (RetryRule::Never, Outcome::Answered)),
+            (Internal, (RetryRule::Never, Outcome::Failure)),
+            (DataLoss, (RetryRule::Never, Outcome::Failure)),
+            (Cancelled, (RetryRule::Never, Outcome::Answered)),
+            (Aborted, (RetryRule::Never, Outcome::Answered)),
+            (Unimplemented, (RetryRule::Never, Outcome::Answered)),
         ] {
             assert_eq!(both(&Status::new(code, "")), expected, "{code:?}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_never_retried_and_says_nothing() {
-        for rejection in [
-            Rejection::CircuitOpen {
-                retry_after: None,
-                probing: false,
-            },
-            Rejection::LimitReached {
-                concurrency: 1,
-                queue: 0,
-            },
-            Rejection::QueueTimeout {
-                waited: Duration::ZERO,
-            },
-            Rejection::DeadlineExceeded,
-        ] {
-            assert_eq!(
-                both(&rejection.into_status()),
-                (Retry::Never, Outcome::Ignored)
-            );
         }
     }
 
@@ -205,11 +200,11 @@ mod tests {
         };
         assert_eq!(
             both(&timed_out(Scope::Attempt)),
-            (Retry::Idempotent, Outcome::Failure)
+            (RetryRule::Idempotent, Outcome::Failure)
         );
         assert_eq!(
             both(&timed_out(Scope::Call)),
-            (Retry::Never, Outcome::Failure)
+            (RetryRule::Never, Outcome::Failure)
         );
     }
 
@@ -220,14 +215,12 @@ mod tests {
             after: Duration::from_millis(49),
         }
         .into_status();
-        assert_eq!(
-            outcome(&status, Some(Duration::from_millis(49))),
-            Outcome::Ignored
-        );
-        assert_eq!(
-            outcome(&status, Some(Duration::from_millis(50))),
-            Outcome::Failure
-        );
+        let outcome = |left| {
+            let left = Some(Duration::from_millis(left));
+            unless_starved(Outcome::Failure, &status, left)
+        };
+        assert_eq!(outcome(49), Outcome::Ignored);
+        assert_eq!(outcome(50), Outcome::Failure);
     }
 
     #[test]
@@ -249,19 +242,19 @@ mod tests {
         use Delivery::*;
         assert_eq!(
             both(&wraps(Code::Unknown, Unknown)),
-            (Retry::Idempotent, Outcome::Failure)
+            (RetryRule::Idempotent, Outcome::Failure)
         );
         assert_eq!(
             both(&wraps(Code::Cancelled, Unknown)),
-            (Retry::Idempotent, Outcome::Ignored)
+            (RetryRule::Idempotent, Outcome::Ignored)
         );
         assert_eq!(
             both(&wraps(Code::Unavailable, NotSent)),
-            (Retry::NotProcessed, Outcome::Failure)
+            (RetryRule::NotProcessed, Outcome::Failure)
         );
         assert_eq!(
             both(&wraps(Code::Unavailable, NotProcessed)),
-            (Retry::NotProcessed, Outcome::Failure)
+            (RetryRule::NotProcessed, Outcome::Failure)
         );
     }
 }

@@ -1,11 +1,13 @@
 //! What can be set, in one place, and the rules that settings must keep.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
 
 use crate::{
     breaker::BreakerConfig,
     limit::LimitConfig,
     method::MethodSet,
+    method_config::{MethodConfig, MethodPolicy},
+    policies::Policies,
     retry::{BudgetConfig, RetryConfig},
 };
 
@@ -28,8 +30,9 @@ use crate::{
 /// | --- | --- | --- |
 /// | `deadline` | 1 s | a missing deadline is the hang that users report |
 /// | `attempt_timeout` | 250 ms | about five times the p99 of a call of 10 to 50 ms; leaves room for three attempts |
-/// | `methods`, `idempotent` | none | only the .proto knows |
-/// | `retry`, `budget`, `limit`, `breaker` | see there | |
+/// | `methods`, `idempotent`, `streaming` | none | only the .proto knows |
+/// | `overrides` | none | |
+/// | `retry`, `budget`, `limit`, `breaker`, `policies` | see there | |
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResilienceConfig {
     /// Total time of a call: queueing, connecting, all attempts, the waits
@@ -45,6 +48,12 @@ pub struct ResilienceConfig {
     /// The methods that may be sent again although the upstream may have acted
     /// on the first attempt.
     pub idempotent: MethodSet,
+    /// The methods that answer with a stream. The head of such a response is
+    /// passed on at once, and the attempt timeout, and a probe of the breaker,
+    /// end at its first message. The deadline is that of the whole stream.
+    pub streaming: MethodSet,
+    /// What differs for single methods, by `package.Service/Method`.
+    pub overrides: BTreeMap<String, MethodConfig>,
     /// How often, and after which delay, an attempt is made again.
     pub retry: RetryConfig,
     /// How many retries all calls together may make.
@@ -53,6 +62,8 @@ pub struct ResilienceConfig {
     pub limit: LimitConfig,
     /// When to stop calling an upstream, and when to try again.
     pub breaker: BreakerConfig,
+    /// Code of your own, in place of the built-in.
+    pub policies: Policies,
 }
 
 impl Default for ResilienceConfig {
@@ -62,10 +73,13 @@ impl Default for ResilienceConfig {
             attempt_timeout: Duration::from_millis(250),
             methods: MethodSet::default(),
             idempotent: MethodSet::default(),
+            streaming: MethodSet::default(),
+            overrides: BTreeMap::new(),
             retry: RetryConfig::default(),
             budget: BudgetConfig::default(),
             limit: LimitConfig::default(),
             breaker: BreakerConfig::default(),
+            policies: Policies::default(),
         }
     }
 }
@@ -88,7 +102,73 @@ impl ResilienceConfig {
         self.retry.validate()?;
         self.budget.validate()?;
         self.limit.validate()?;
-        self.breaker.validate()
+        self.breaker.validate()?;
+        for name in self.named_methods() {
+            require(
+                is_method(name),
+                "methods, idempotent, streaming and overrides",
+                "named package.Service/Method",
+                format_args!("{name:?}"),
+            )?;
+        }
+        for (name, config) in &self.overrides {
+            self.method_policy(name).validate(name)?;
+            if let Some(breaker) = &config.breaker {
+                breaker.validate()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every method that is named somewhere, once.
+    pub(crate) fn named_methods(&self) -> impl Iterator<Item = &str> {
+        let all = self
+            .methods
+            .iter()
+            .chain(self.idempotent.iter())
+            .chain(self.streaming.iter())
+            .chain(self.overrides.keys().map(String::as_str));
+        let mut seen = Vec::new();
+        for name in all {
+            if !seen.contains(&name) {
+                seen.push(name);
+            }
+        }
+        seen.into_iter()
+    }
+
+    /// What a method is allowed that nothing names.
+    pub(crate) fn base_policy(&self) -> MethodPolicy {
+        MethodPolicy {
+            deadline: Some(self.deadline),
+            attempt_timeout: Some(self.attempt_timeout),
+            idempotent: false,
+            streaming: false,
+            max_attempts: self.retry.max_attempts,
+            commit: self.retry.commit,
+            limited: true,
+        }
+    }
+
+    /// The longest deadline that any method has.
+    pub(crate) fn longest_deadline(&self) -> Option<Duration> {
+        self.named_methods()
+            .filter_map(|name| self.method_policy(name).deadline)
+            .chain([self.deadline])
+            .max()
+    }
+
+    /// What the method called `name` is allowed.
+    pub(crate) fn method_policy(&self, name: &str) -> MethodPolicy {
+        let policy = MethodPolicy {
+            idempotent: self.idempotent.contains(name),
+            streaming: self.streaming.contains(name),
+            ..self.base_policy()
+        };
+        match self.overrides.get(name) {
+            Some(config) => policy.overridden(config),
+            None => policy,
+        }
     }
 }
 
@@ -145,9 +225,16 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
+/// Whether `name` is `package.Service/Method`.
+fn is_method(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(service, method)| {
+        !service.is_empty() && !method.is_empty() && !method.contains('/')
+    })
+}
+
 /// Longest time that a setting may hold. Far beyond sense, and near enough
 /// that adding it to a clock cannot overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Requires a duration of more than zero and at most a year.
 pub(crate) fn positive(field: &'static str, value: Duration) -> Result<(), ConfigError> {
@@ -217,6 +304,24 @@ mod tests {
             error.to_string(),
             "attempt_timeout must be less than the deadline of 200ms, but is 250ms"
         );
+    }
+
+    #[test]
+    fn a_method_is_named_with_its_service() {
+        for name in [
+            "GetUser",
+            "/GetUser",
+            "user.UserService/",
+            "/user.UserService/GetUser",
+        ] {
+            let error = ResilienceConfig {
+                idempotent: [name].into(),
+                ..ResilienceConfig::default()
+            }
+            .validate()
+            .unwrap_err();
+            assert_eq!(error.rule(), "named package.Service/Method", "{name}");
+        }
     }
 
     #[test]

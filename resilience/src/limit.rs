@@ -3,35 +3,30 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context as TaskContext, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use pin_project_lite::pin_project;
+use http::Request;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, Sleep, sleep_until},
 };
 use tonic::Status;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::{
     config::{ConfigError, positive, require},
-    deadline::Deadline,
+    context::Context,
+    guard::{Admission, End, Guarded, Over, Policy},
     metrics::{LimitHandles, Rejections, as_f64},
     rejection::Rejection,
-    timer::Timer,
-    watch::{End, Watch, WatchedBody, WatchedFuture},
+    upstream::Upstream,
 };
 
 /// How many attempts may be in flight, and how many may wait, for how long.
@@ -88,52 +83,35 @@ impl LimitConfig {
 /// lets go at the response head. None is held between attempts.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimitLayer {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    config: LimitConfig,
-    slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    rejections: Rejections,
-    handles: LimitHandles,
+    policy: Arc<LimitPolicy>,
 }
 
 impl ConcurrencyLimitLayer {
-    /// Bounds the attempts in flight at `upstream`.
-    ///
-    /// # Errors
-    /// The first rule that does not hold.
-    pub fn new(upstream: &str, config: LimitConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                slots: Arc::new(Semaphore::new(config.concurrency)),
-                waiting: AtomicUsize::new(0),
-                rejections: Rejections::new(upstream),
-                handles: LimitHandles::new(upstream, config.concurrency),
-            }),
-        })
+    /// Bounds the attempts in flight at `upstream`, but for methods that are
+    /// exempt.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            policy: Arc::new(LimitPolicy::new(upstream)),
+        }
     }
 
     /// Attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.config.concurrency - self.shared.slots.available_permits()
+        self.policy.in_flight()
     }
 
     /// Attempts waiting for a slot.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
+        self.policy.queued()
     }
 
-    /// Brings the gauges up to date: to be called before each scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    /// Brings the gauges up to date: to be called before each scrape.
+    /// [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
     pub fn refresh_metrics(&self) {
-        self.shared.handles.in_flight.set(as_f64(self.in_flight()));
-        self.shared.handles.queued.set(as_f64(self.queued()));
+        self.policy.refresh_metrics();
     }
 }
 
@@ -141,10 +119,7 @@ impl<S> Layer<S> for ConcurrencyLimitLayer {
     type Service = ConcurrencyLimit<S>;
 
     fn layer(&self, inner: S) -> ConcurrencyLimit<S> {
-        ConcurrencyLimit {
-            inner,
-            shared: Arc::clone(&self.shared),
-        }
+        Guarded::new(inner, &self.policy)
     }
 }
 
@@ -158,215 +133,158 @@ impl<S> Layer<S> for ConcurrencyLimitLayer {
 ///
 /// # Cancellation
 /// A dropped attempt gives back its slot, or its place in the queue, at once.
-#[derive(Debug, Clone)]
-pub struct ConcurrencyLimit<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+pub type ConcurrencyLimit<S> = Guarded<S, LimitPolicy>;
 
-impl<S, R, B> Service<Request<R>> for ConcurrencyLimit<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status> + Clone,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<WatchedBody<B, Slot>>;
-    type Error = Status;
-    type Future = LimitFuture<S, R>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        if let Ok(permit) = Arc::clone(&self.shared.slots).try_acquire_owned() {
-            let future = WatchedFuture::new(self.inner.call(request), Slot { _permit: permit });
-            return LimitFuture {
-                state: State::Sent { future },
-            };
-        }
-        let Some(place) = Place::take(&self.shared) else {
-            let LimitConfig {
-                concurrency, queue, ..
-            } = self.shared.config;
-            let full = Rejection::LimitReached { concurrency, queue };
-            let status = self.shared.rejections.reject(full);
-            return LimitFuture {
-                state: State::Refused {
-                    status: Some(status),
-                },
-            };
-        };
-        // The service that is ready is the one to call; a copy stays here.
-        let copy = self.inner.clone();
-        let service = mem::replace(&mut self.inner, copy);
-        let deadline = Deadline::of(request.extensions());
-        let wait = Wait::new(place, deadline, Instant::now());
-        LimitFuture {
-            state: State::Queued {
-                wait,
-                call: Some((service, request)),
-            },
-        }
-    }
-}
-
-/// One slot, given back when it is dropped.
+/// What [`ConcurrencyLimitLayer`] does at the start of an attempt.
 #[derive(Debug)]
-pub struct Slot {
-    _permit: OwnedSemaphorePermit,
+pub struct LimitPolicy {
+    upstream: Upstream,
+    config: LimitConfig,
+    slots: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    rejections: Rejections,
+    handles: LimitHandles,
 }
 
-impl Watch for Slot {
-    fn ended(self, _: End<'_>) {}
+impl LimitPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let config = upstream.config().limit;
+        Self {
+            upstream: upstream.clone(),
+            config,
+            slots: Arc::new(Semaphore::new(config.concurrency)),
+            waiting: Arc::default(),
+            rejections: Rejections::new(upstream.name()),
+            handles: LimitHandles::new(upstream.name(), config.concurrency),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.config.concurrency - self.slots.available_permits()
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refresh_metrics(&self) {
+        self.handles.in_flight.set(as_f64(self.in_flight()));
+        self.handles.queued.set(as_f64(self.queued()));
+    }
 }
+
+impl Policy for LimitPolicy {
+    type Leave = Slot;
+    type Wait = Wait;
+
+    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<Slot, Wait> {
+        let method = context.method(&self.upstream, request);
+        if !self.upstream.policy(method).limited {
+            return Admission::Admitted(Slot(None));
+        }
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Admission::Admitted(Slot(Some(permit)));
+        }
+        let LimitConfig {
+            concurrency, queue, ..
+        } = self.config;
+        match Place::take(&self.waiting, queue) {
+            Some(place) => Admission::Wait(Wait::new(self, place, context.deadline)),
+            None => {
+                let full = Rejection::LimitReached { concurrency, queue };
+                Admission::Refused(self.rejections.reject(full))
+            }
+        }
+    }
+
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Wait,
+        context: &mut Context,
+        _: &mut Request<R>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Result<Slot, Status>> {
+        let permit = ready!(wait.poll(cx));
+        let now = Instant::now();
+        let waited = now - wait.since;
+        self.handles.queue_wait.record(waited);
+        // The attempt begins when it has its slot.
+        context.started = now;
+        // A slot that comes too late is given back by being dropped.
+        let late = context.deadline.is_some_and(|deadline| now >= deadline);
+        Poll::Ready(match permit {
+            Some(permit) if !late => Ok(Slot(Some(permit))),
+            _ if late => Err(self.rejections.reject(Rejection::DeadlineExceeded)),
+            _ => Err(self.rejections.reject(Rejection::QueueTimeout { waited })),
+        })
+    }
+
+    /// The slot is free again, by being dropped.
+    #[inline]
+    fn ended(&self, _: Slot, _: &Context, _: End<'_>, _: Over) {}
+}
+
+/// One slot, given back when it is dropped. `None`: the method is exempt.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code)] Option<OwnedSemaphorePermit>);
 
 /// One place in the queue, given back when it is dropped.
 #[derive(Debug)]
-struct Place(Arc<Shared>);
+struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        shared
-            .waiting
+    fn take(waiting: &Arc<AtomicUsize>, queue: usize) -> Option<Self> {
+        waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-                (waiting < shared.config.queue).then_some(waiting + 1)
+                (waiting < queue).then_some(waiting + 1)
             })
             .ok()
-            .map(|_| Self(Arc::clone(shared)))
+            .map(|_| Self(Arc::clone(waiting)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 type Acquire = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 /// Waiting for a slot. Slots go to those who came first.
-struct Wait {
+pub struct Wait {
     acquire: Acquire,
-    timer: Timer,
+    timer: Pin<Box<Sleep>>,
     since: Instant,
-    deadline: Option<Deadline>,
-    place: Place,
+    _place: Place,
 }
 
 impl Wait {
-    fn new(place: Place, deadline: Option<Deadline>, now: Instant) -> Self {
-        let until = now + place.0.config.queue_timeout;
-        let until = deadline.map_or(until, |deadline| until.min(deadline.0));
-        Self {
-            acquire: Box::pin(Arc::clone(&place.0.slots).acquire_owned()),
-            timer: Timer::new(until),
-            since: now,
-            deadline,
-            place,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Slot, Status>> {
-        let acquired = match self.acquire.as_mut().poll(cx) {
-            Poll::Ready(permit) => permit.ok(),
-            Poll::Pending => {
-                ready!(self.timer.poll_fired(cx));
-                None
-            }
-        };
+    fn new(policy: &LimitPolicy, place: Place, deadline: Option<Instant>) -> Self {
         let now = Instant::now();
-        let shared = &self.place.0;
-        shared.handles.queue_wait.record(now - self.since);
-        // A slot that comes too late is given back by being dropped.
-        let late = self.deadline.is_some_and(|deadline| now >= deadline.0);
-        Poll::Ready(match acquired {
-            Some(permit) if !late => Ok(Slot { _permit: permit }),
-            _ if late => Err(shared.rejections.reject(Rejection::DeadlineExceeded)),
-            _ => {
-                let waited = now - self.since;
-                Err(shared.rejections.reject(Rejection::QueueTimeout { waited }))
-            }
-        })
+        let until = now + policy.config.queue_timeout;
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        Self {
+            acquire: Box::pin(Arc::clone(&policy.slots).acquire_owned()),
+            timer: Box::pin(sleep_until(until)),
+            since: now,
+            _place: place,
+        }
     }
-}
 
-pin_project! {
-    /// The future of [`ConcurrencyLimit`].
-    pub struct LimitFuture<S, R>
-    where
-        S: Service<Request<R>>,
-    {
-        #[pin]
-        state: State<S, R>,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State<S, R>
-    where
-        S: Service<Request<R>>,
-    {
-        Sent { #[pin] future: WatchedFuture<S::Future, Slot> },
-        Queued { wait: Wait, call: Option<(S, Request<R>)> },
-        Admitted { slot: Option<Slot>, call: Option<(S, Request<R>)> },
-        Refused { status: Option<Status> },
-    }
-}
-
-impl<S, R, B> Future for LimitFuture<S, R>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Output = Result<Response<WatchedBody<B, Slot>>, Status>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                StateProj::Sent { future } => return future.poll(cx),
-                StateProj::Queued { wait, call } => {
-                    let slot = ready!(wait.poll(cx));
-                    let call = call.take();
-                    state.set(match slot {
-                        Ok(slot) => State::Admitted {
-                            slot: Some(slot),
-                            call,
-                        },
-                        Err(status) => State::Refused {
-                            status: Some(status),
-                        },
-                    });
-                }
-                StateProj::Admitted { slot, call } => {
-                    let Some((service, _)) = call else {
-                        return Poll::Pending;
-                    };
-                    ready!(service.poll_ready(cx))?;
-                    let (Some(slot), Some((mut service, request))) = (slot.take(), call.take())
-                    else {
-                        return Poll::Pending;
-                    };
-                    let future = WatchedFuture::new(service.call(request), slot);
-                    state.set(State::Sent { future });
-                }
-                StateProj::Refused { status } => {
-                    return match status.take() {
-                        Some(status) => Poll::Ready(Err(status)),
-                        None => Poll::Pending,
-                    };
-                }
-            }
+    /// A slot, or `None` when the time to wait for one is over.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
+        match self.acquire.as_mut().poll(cx) {
+            Poll::Ready(permit) => Poll::Ready(permit.ok()),
+            Poll::Pending => self.timer.as_mut().poll(cx).map(|()| None),
         }
     }
 }
 
-impl<S, R> fmt::Debug for LimitFuture<S, R>
-where
-    S: Service<Request<R>>,
-{
+impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitFuture").finish_non_exhaustive()
+        f.debug_struct("Wait")
+            .field("since", &self.since)
+            .finish_non_exhaustive()
     }
 }

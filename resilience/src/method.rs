@@ -1,8 +1,8 @@
 //! Which method a request calls, and sets of methods.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use http::{Extensions, Request};
+use http::Extensions;
 use tonic::GrpcMethod;
 
 /// A set of methods, each named `package.Service/Method`.
@@ -18,8 +18,8 @@ impl MethodSet {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    pub(crate) fn contains(&self, method: MethodName<'_>) -> bool {
-        self.iter().any(|name| method.is(name))
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.iter().any(|each| each == name)
     }
 }
 
@@ -49,18 +49,14 @@ pub(crate) struct MethodName<'a> {
 }
 
 impl<'a> MethodName<'a> {
-    /// What generated code says, else what the path says.
-    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
-        Self::generated(request.extensions()).unwrap_or_else(|| {
-            let path = request.uri().path();
-            let path = path.strip_prefix('/').unwrap_or(path);
-            let (service, method) = path.rsplit_once('/').unwrap_or(("", path));
-            Self { service, method }
-        })
+    /// What `path` says: its last two parts.
+    pub(crate) fn of_path(path: &'a str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (service, method) = path.rsplit_once('/').unwrap_or(("", path));
+        Self { service, method }
     }
 
-    /// What generated code says. Only such names make metric labels: there are
-    /// as many as the program has methods, whatever paths its users ask for.
+    /// What generated code says, even behind a path prefix.
     pub(crate) fn generated(extensions: &'a Extensions) -> Option<Self> {
         extensions.get::<GrpcMethod<'static>>().map(|name| Self {
             service: name.service(),
@@ -77,32 +73,32 @@ impl<'a> MethodName<'a> {
     }
 }
 
+impl fmt::Display for MethodName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.method)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn generated_code_names_the_method_even_behind_a_path_prefix() {
-        let mut request = Request::new(());
-        *request.uri_mut() = "http://host/prefix/user.UserService/GetUser"
-            .parse()
-            .unwrap();
-        request
-            .extensions_mut()
-            .insert(GrpcMethod::new("user.UserService", "GetUser"));
-
-        let set = MethodSet::from(["user.UserService/GetUser"]);
-        assert!(set.contains(MethodName::of(&request)));
-        assert!(!MethodSet::from(["user.UserService/GetUsers"]).contains(MethodName::of(&request)));
-        assert!(!MethodSet::default().contains(MethodName::of(&request)));
+    fn a_name_is_compared_as_a_whole() {
+        let name = MethodName::of_path("/user.UserService/GetUser");
+        assert!(name.is("user.UserService/GetUser"));
+        assert!(!name.is("user.UserService/GetUsers"));
+        assert!(!name.is("user.UserServic/eGetUser"));
+        assert!(!name.is(""));
+        assert_eq!(name.to_string(), "user.UserService/GetUser");
     }
 
     #[test]
-    fn without_generated_code_the_path_names_the_method() {
-        let mut request = Request::new(());
-        *request.uri_mut() = "http://host/user.UserService/GetUser".parse().unwrap();
-
-        assert!(MethodName::of(&request).is("user.UserService/GetUser"));
-        assert_eq!(MethodName::generated(request.extensions()), None);
+    fn generated_code_names_the_method() {
+        let mut extensions = Extensions::new();
+        assert_eq!(MethodName::generated(&extensions), None);
+        extensions.insert(GrpcMethod::new("user.UserService", "GetUser"));
+        let name = MethodName::generated(&extensions).unwrap();
+        assert!(name.is("user.UserService/GetUser"));
     }
 }

@@ -4,8 +4,8 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,18 +17,18 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer},
-    breaker::{Breaker, BreakerConfig, BreakerLayer, CircuitBreaker, Guarded},
+    attempt_timeout::AttemptTimeoutPolicy,
+    breaker::{Breaker, BreakerPolicy},
     config::{ConfigError, ResilienceConfig},
-    deadline::{DeadlineLayer, TimedOut, WithDeadline},
+    context::Envelope,
+    deadline::DeadlinePolicy,
     edge::{BoxError, Edge, EdgeBody, EdgeLayer},
-    limit::{ConcurrencyLimit, ConcurrencyLimitLayer, Slot},
-    metrics::{
-        self, Attempt, AttemptMetrics, AttemptMetricsLayer, Call, CallMetrics, CallMetricsLayer,
-    },
+    guard::{Guarded, GuardedBody, Pair},
+    limit::LimitPolicy,
+    metrics::{self, AttemptMetricsPolicy, CallMetricsPolicy},
     retry::{Retry, RetryBody, RetryLayer},
-    timer::TimedBody,
-    watch::WatchedBody,
+    trace::TracePolicy,
+    upstream::Upstream,
 };
 
 /// The whole of it: wrap a channel once, and every call of a generated client
@@ -39,14 +39,20 @@ use crate::{
 /// makes, share one budget, one limit and one breaker.
 #[derive(Debug, Clone)]
 pub struct ResilienceLayer {
-    call_metrics: CallMetricsLayer,
-    deadline: DeadlineLayer,
+    upstream: Upstream,
+    of_calls: Arc<OfCalls>,
     retry: RetryLayer,
-    limit: ConcurrencyLimitLayer,
-    breaker: BreakerLayer,
-    attempt_metrics: AttemptMetricsLayer,
-    attempt_timeout: AttemptTimeoutLayer,
+    of_attempts: Arc<OfAttempts>,
 }
+
+/// What is asked once per call. Outermost first.
+type OfCalls = Pair<Pair<TracePolicy, CallMetricsPolicy>, DeadlinePolicy>;
+
+/// What is asked for each attempt. Outermost first.
+type OfAttempts = Pair<
+    Pair<Pair<Pair<LimitPolicy, BreakerPolicy>, AttemptMetricsPolicy>, AttemptTimeoutPolicy>,
+    TracePolicy,
+>;
 
 impl ResilienceLayer {
     /// The stack for calls to `upstream`, a name for metrics and messages.
@@ -58,33 +64,78 @@ impl ResilienceLayer {
     /// # Errors
     /// The first rule that `config` breaks.
     pub fn new(upstream: &str, config: ResilienceConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
+        let upstream = &Upstream::new(upstream, config)?;
         metrics::describe();
-        let ResilienceConfig {
-            deadline,
-            attempt_timeout,
-            methods,
-            idempotent,
-            retry,
-            budget,
-            limit,
-            breaker,
-        } = config;
         Ok(Self {
-            call_metrics: CallMetricsLayer::new(upstream, &methods),
-            deadline: DeadlineLayer::new(upstream, deadline)?,
-            retry: RetryLayer::new(upstream, retry, budget, idempotent, &methods)?,
-            limit: ConcurrencyLimitLayer::new(upstream, limit)?,
-            breaker: BreakerLayer::new(upstream, patient(breaker, deadline))?,
-            attempt_metrics: AttemptMetricsLayer::new(upstream, &methods),
-            attempt_timeout: AttemptTimeoutLayer::new(attempt_timeout)?,
+            of_calls: Arc::new(Pair {
+                outer: Pair {
+                    // All that is decided below is an event of its span.
+                    outer: TracePolicy::of_calls(upstream),
+                    // Sees what the caller sees, whatever happens inside.
+                    inner: CallMetricsPolicy::new(upstream),
+                },
+                // Everything below waits inside it. It needs no timer of its
+                // own: retries and the limit wait no longer than it allows, and
+                // attempts are ended by it.
+                inner: DeadlinePolicy::new(upstream, false),
+            }),
+            // Inside the deadline, so that no wait outlives the call.
+            retry: RetryLayer::new(upstream),
+            of_attempts: Arc::new(Pair {
+                outer: Pair {
+                    outer: Pair {
+                        outer: Pair {
+                            // A slot per attempt, and none held between
+                            // attempts. Outside the breaker, so that an attempt
+                            // asks it when it can really be sent.
+                            outer: LimitPolicy::new(upstream),
+                            // Asked by each attempt, retries included: each
+                            // says something about the upstream, and an open
+                            // circuit stops the retries of calls that are under
+                            // way.
+                            inner: BreakerPolicy::new(upstream),
+                        },
+                        // Inside everything that refuses: a refusal is no
+                        // attempt.
+                        inner: AttemptMetricsPolicy::new(upstream),
+                    },
+                    // Inside the breaker, so that an upstream that hangs trips
+                    // it.
+                    inner: AttemptTimeoutPolicy::new(upstream),
+                },
+                // Around the channel alone: a refusal makes no span of an
+                // attempt.
+                inner: TracePolicy::of_attempts(upstream),
+            }),
+            upstream: upstream.clone(),
         })
+    }
+
+    fn limit(&self) -> &LimitPolicy {
+        &self.of_attempts.outer.outer.outer.outer
+    }
+
+    fn breakers(&self) -> &BreakerPolicy {
+        &self.of_attempts.outer.outer.outer.inner
     }
 
     /// The circuit breaker of this upstream: to look at, and to force.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
-        self.breaker.breaker()
+        self.breakers().breaker()
+    }
+
+    /// The circuit breaker of `method` (`package.Service/Method`), if it has
+    /// one of its own.
+    #[must_use]
+    pub fn breaker_of(&self, method: &str) -> Option<Breaker> {
+        self.breakers().breaker_of(method)
+    }
+
+    /// The upstream that it stands for.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Retries that the budget allows at this moment.
@@ -96,37 +147,26 @@ impl ResilienceLayer {
     /// Attempts in flight at this moment.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.limit.in_flight()
+        self.limit().in_flight()
     }
 
     /// Attempts waiting for a slot at this moment.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.limit.queued()
+        self.limit().queued()
     }
 
     /// Brings the gauges up to date: budget, limit, failure ratio, time in
     /// state. To be called before each scrape, or every second or so.
     pub fn refresh_metrics(&self) {
         self.retry.refresh_metrics();
-        self.limit.refresh_metrics();
-        self.breaker.breaker().refresh_metrics();
-    }
-}
-
-/// A probe may take as long as a call: one that is still under way must not be
-/// taken for lost, or a slow upstream would never be let back in.
-fn patient(breaker: BreakerConfig, deadline: Duration) -> BreakerConfig {
-    BreakerConfig {
-        probe_timeout: breaker.probe_timeout.max(deadline),
-        ..breaker
+        self.limit().refresh_metrics();
+        self.breakers().refresh_metrics();
     }
 }
 
 /// The order, outermost first.
-type Stack<S> = CallMetrics<
-    WithDeadline<Retry<ConcurrencyLimit<CircuitBreaker<AttemptMetrics<AttemptTimeout<Edge<S>>>>>>>,
->;
+type Stack<S> = Guarded<Retry<Guarded<Edge<S>, OfAttempts>>, OfCalls>;
 
 impl<S> Layer<S> for ResilienceLayer {
     type Service = Resilience<S>;
@@ -135,24 +175,13 @@ impl<S> Layer<S> for ResilienceLayer {
     fn layer(&self, channel: S) -> Resilience<S> {
         // One vocabulary of errors for everything above.
         let stack = EdgeLayer.layer(channel);
-        // Inside the breaker, so that an upstream that hangs trips it.
-        let stack = self.attempt_timeout.layer(stack);
-        // Inside everything that refuses: a refusal is not an attempt.
-        let stack = self.attempt_metrics.layer(stack);
-        // Asked by each attempt, retries included: each says something about
-        // the upstream, and an open circuit stops the retries of calls that
-        // are under way.
-        let stack = self.breaker.layer(stack);
-        // A slot per attempt, and none held between attempts. Outside the
-        // breaker, so that an attempt asks it when it can really be sent.
-        let stack = self.limit.layer(stack);
-        // Inside the deadline, so that no wait outlives the call.
+        let stack = Guarded::new(stack, &self.of_attempts);
         let stack = self.retry.layer(stack);
-        // Everything below waits inside it.
-        let stack = self.deadline.layer(stack);
-        // Sees what the caller sees, whatever happens inside.
-        let stack = self.call_metrics.layer(stack);
-        Resilience { stack }
+        let stack = Guarded::new(stack, &self.of_calls);
+        Resilience {
+            stack,
+            upstream: self.upstream.clone(),
+        }
     }
 }
 
@@ -170,6 +199,7 @@ impl<S> Layer<S> for ResilienceLayer {
 #[derive(Debug, Clone)]
 pub struct Resilience<S> {
     stack: Stack<S>,
+    upstream: Upstream,
 }
 
 impl<S, B> Service<Request<Body>> for Resilience<S>
@@ -185,12 +215,12 @@ where
 
     /// Always ready, and never an error: see [`Edge`].
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.stack.poll_ready(cx)
+        Service::<Envelope<Body>>::poll_ready(&mut self.stack, cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture<S> {
         ResponseFuture {
-            inner: self.stack.call(request),
+            inner: self.stack.call(Envelope::new(request, &self.upstream)),
         }
     }
 }
@@ -200,10 +230,10 @@ pin_project! {
     pub struct ResponseFuture<S>
     where
         S: Service<Request<Body>>,
-        Stack<S>: Service<Request<Body>>,
+        Stack<S>: Service<Envelope<Body>>,
     {
         #[pin]
-        inner: <Stack<S> as Service<Request<Body>>>::Future,
+        inner: <Stack<S> as Service<Envelope<Body>>>::Future,
     }
 }
 
@@ -225,7 +255,7 @@ where
 impl<S> fmt::Debug for ResponseFuture<S>
 where
     S: Service<Request<Body>>,
-    Stack<S>: Service<Request<Body>>,
+    Stack<S>: Service<Envelope<Body>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
@@ -233,18 +263,7 @@ where
 }
 
 /// The body of each layer, in the order of the stack.
-type StackBody = WatchedBody<
-    TimedBody<
-        RetryBody<
-            WatchedBody<
-                WatchedBody<WatchedBody<TimedBody<EdgeBody, TimedOut>, Attempt>, Guarded>,
-                Slot,
-            >,
-        >,
-        TimedOut,
-    >,
-    Call,
->;
+type StackBody = GuardedBody<RetryBody<GuardedBody<EdgeBody, OfAttempts>>, OfCalls>;
 
 /// The response body of a call through [`Resilience`]; the attempt, and the
 /// call, are over when it is.

@@ -6,11 +6,12 @@
 //!
 //! | module | what for |
 //! | --- | --- |
-//! | [`program`] | a whole `main`: settings, logs, signals, exit codes, `healthcheck` |
+//! | [`program`] | a whole `main`: settings, logs, signals, exit codes, subcommands |
 //! | [`settings`] | what each variable may hold, and one clear line when it does not |
-//! | [`Server`] | the gRPC and metrics ports, health, reflection, graceful shutdown |
+//! | [`Server`] | the gRPC, metrics and admin ports, health, reflection, graceful shutdown |
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
+//! | [`trace`] | a span per call, carried on to the next service, exported over OTLP |
 //! | [`log`] | the log format, and identifiers that are safe to log |
 //! | [`code`] | gRPC codes by their names |
 
@@ -22,9 +23,10 @@ mod metrics;
 pub mod program;
 mod server;
 pub mod settings;
+pub mod trace;
 
 pub use error::StartError;
-pub use program::Program;
+pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;
 pub use server::{Running, Server};
 pub use settings::{ServeSettings, SettingError};

@@ -1,13 +1,17 @@
 //! The log: its format, and identifiers that are safe to write into it.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt::{Display, Formatter, Result as FmtResult, Write as _},
     io::{self, IsTerminal as _},
 };
 
 use clap::Args;
 use tokio::time::Instant;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use crate::trace::{self, Exporting, TraceSettings};
 
 /// How to log.
 #[derive(Debug, Clone, Args)]
@@ -43,18 +47,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard output, for the whole process.
+/// Starts logging to standard output, and exporting traces as those of
+/// `program`, for the whole process.
 ///
 /// A process that logs already (a test, or a program that runs a service inside
 /// itself) keeps its log.
-pub fn init(settings: &LogSettings) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&settings.filter))
-        .with_ansi(io::stdout().is_terminal());
-    let _already_logging = match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+///
+/// # Panics
+/// When traces are to be exported, and this is no tokio runtime.
+pub fn init(log: &LogSettings, trace: &TraceSettings, program: &'static str) -> Exporting {
+    let lines = fmt::layer().with_ansi(io::stdout().is_terminal());
+    let lines = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let (spans, exporting) = trace::layer(trace, program);
+    let _already_logging = tracing_subscriber::registry()
+        .with(spans)
+        .with(lines.with_filter(EnvFilter::new(&log.filter)))
+        .try_init();
+    exporting
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -92,8 +104,8 @@ pub fn took_ms(start: Instant) -> f64 {
 #[derive(Debug, Clone, Copy)]
 pub struct Id<'a>(pub &'a str);
 
-impl fmt::Display for Id<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for Id<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
         safely(self.0, 64, f)
     }
 }
@@ -103,13 +115,13 @@ impl fmt::Display for Id<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Excerpt<'a>(pub &'a str);
 
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
         safely(self.0, 200, f)
     }
 }
 
-fn safely(text: &str, chars_max: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn safely(text: &str, chars_max: usize, f: &mut Formatter<'_>) -> FmtResult {
     let mut chars = text.chars();
     for c in chars.by_ref().take(chars_max) {
         match c {

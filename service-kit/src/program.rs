@@ -1,4 +1,5 @@
-//! A whole `main`: settings, log, signals, exit codes, and `healthcheck`.
+//! A whole `main`: settings, log, signals, exit codes, `healthcheck`, and what
+//! else a program can be asked to do.
 //!
 //! A service's `main.rs` is one call of [`run`]. What a person or a script can
 //! rely on is the same for every service:
@@ -6,12 +7,18 @@
 //! | exit code | when |
 //! | --- | --- |
 //! | 0 | stopped by SIGTERM or SIGINT, even when calls had to be cut off; healthy |
-//! | 1 | could not listen, or stopped serving by itself; not healthy |
+//! | 1 | could not listen, or stopped serving by itself; not healthy, or no answer |
 //! | 2 | a setting, or the command line, cannot be used |
 
 mod healthcheck;
+mod question;
 
-use std::{env, fmt, io, process::ExitCode, time::Duration};
+use std::{
+    env, fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tokio::{
@@ -21,10 +28,13 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
-    Running, ServeSettings, StartError,
+    Running, ServeSettings, SettingError, StartError,
     log::{self, LogSettings},
     settings::command::{Parsed, Stop, parse},
+    trace::TraceSettings,
 };
+
+pub use question::ask;
 
 /// What [`run`] must know about a service. Implemented by its settings.
 pub trait Program: Args + fmt::Debug + Send + 'static {
@@ -35,39 +45,79 @@ pub trait Program: Args + fmt::Debug + Send + 'static {
     /// The default ports for gRPC and for metrics.
     const PORTS: (u16, u16);
 
+    /// Subcommands of its own, beside `healthcheck`; [`NoAction`] when it has
+    /// none.
+    type Action: Subcommand + fmt::Debug;
+
     /// Where it listens.
     fn serve(&self) -> &ServeSettings;
 
     /// Starts it.
     fn start(self) -> impl Future<Output = Result<Running, StartError>> + Send;
+
+    /// Does what one of its own subcommands says, and returns what to print.
+    ///
+    /// # Errors
+    /// Why it could not.
+    fn act(self, action: Self::Action) -> Result<String, ActionError>;
 }
+
+/// Why a subcommand could not do what it is for.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A setting stands in its way.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// It asked, and there was no answer, or not the one that was needed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl ActionError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setting(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// No subcommands of its own.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum NoAction {}
 
 /// Settings of every program, around those of `P`.
 #[derive(Debug, Parser)]
-struct CommandLine<P: Args> {
+struct CommandLine<P: Program> {
     #[command(flatten)]
     settings: P,
     #[command(flatten)]
     log: LogSettings,
+    #[command(flatten)]
+    trace: TraceSettings,
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<Action<P::Action>>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum Action<A: Subcommand> {
     /// Asks the service that runs with these settings whether it is healthy:
     /// exits with 0 or 1 within 2 seconds.
     Healthcheck,
+    #[command(flatten)]
+    Own(A),
 }
 
 /// Runs the program until a signal stops it.
 pub fn run<P: Program>() -> ExitCode {
     let Parsed {
-        settings: CommandLine {
-            settings,
-            log,
-            action,
-        },
+        settings:
+            CommandLine {
+                settings,
+                log,
+                trace,
+                action,
+            },
         in_force,
     } = match parse::<CommandLine<P>>(command::<P>(), env::args_os()) {
         Ok(parsed) => parsed,
@@ -80,11 +130,11 @@ pub fn run<P: Program>() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse::<P>(error, 1),
         },
-        None => {
-            log::init(&log);
-            info!("{} {}: {in_force}", P::NAME, env!("CARGO_PKG_VERSION"));
-            serve(settings)
-        }
+        Some(Action::Own(action)) => match settings.act(action) {
+            Ok(answer) => shown(writeln!(io::stdout(), "{answer}")),
+            Err(error) => refuse::<P>(&error, error.exit_code()),
+        },
+        None => serve(settings, &log, &trace, &in_force),
     }
 }
 
@@ -104,11 +154,21 @@ fn command<P: Program>() -> clap::Command {
         .mut_args(|arg| arg.hide_env_values(true))
 }
 
-fn serve<P: Program>(settings: P) -> ExitCode {
+fn serve<P: Program>(
+    settings: P,
+    log: &LogSettings,
+    trace: &TraceSettings,
+    in_force: &str,
+) -> ExitCode {
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse::<P>(error, 1),
     };
+    let exporting = {
+        let _inside = runtime.enter();
+        log::init(log, trace, P::NAME)
+    };
+    info!("{} {}: {in_force}", P::NAME, env!("CARGO_PKG_VERSION"));
     let code = runtime.block_on(async {
         // Before the start: a signal during it must not be lost.
         let mut signals = match Signals::new() {
@@ -132,6 +192,7 @@ fn serve<P: Program>(settings: P) -> ExitCode {
         }
         ExitCode::SUCCESS
     });
+    exporting.end();
     // Nothing is worth waiting for now: what could end by itself has.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code

@@ -12,7 +12,7 @@ mod settings;
 mod users;
 
 use proto::{chaos::v1::chaos_server::ChaosServer, user::user_service_server::UserServiceServer};
-use service_kit::{Program, Running, ServeSettings, Server, StartError};
+use service_kit::{ActionError, NoAction, Program, Running, ServeSettings, Server, StartError};
 
 pub use settings::Settings;
 
@@ -43,11 +43,17 @@ impl Program for Settings {
     const ABOUT: &'static str = "The user service, with faults to order";
     const PORTS: (u16, u16) = (50051, 9051);
 
+    type Action = NoAction;
+
     fn serve(&self) -> &ServeSettings {
         &self.serve
     }
 
     async fn start(self) -> Result<Running, StartError> {
         start(self).await
+    }
+
+    fn act(self, action: NoAction) -> Result<String, ActionError> {
+        match action {}
     }
 }

@@ -43,6 +43,19 @@ async fn every_series_is_there_at_zero_and_counts_from_there() {
         assert!(scrape.contains(&format!("\n# HELP {name} ")), "{name}");
     }
 
+    for counter in [
+        "process_cpu_seconds_total",
+        "tokio_workers_busy_seconds_total",
+    ] {
+        let typed = format!("\n# TYPE {counter} counter\n{counter} ");
+        assert!(scrape.contains(&typed), "{counter}");
+    }
+    let in_force = |kind| value(&scrape, &format!("chaos_in_force_ratio{{kind=\"{kind}\"}}"));
+    assert_eq!(
+        ["error", "latency", "hang", "capacity"].map(in_force),
+        [0.3, 0.0, 0.0, 0.0].map(Some)
+    );
+
     let mut users = users(&service).await;
     let mut failed = 0.0;
     for _ in 0..40 {

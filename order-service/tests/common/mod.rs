@@ -81,12 +81,16 @@ pub(crate) struct Orders(OrderServiceClient<Client<HttpConnector, Body>>);
 
 impl Orders {
     pub(crate) fn of(service: &Running) -> Self {
+        Self::at(service.grpc_addr())
+    }
+
+    pub(crate) fn at(address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true); // else each call waits 40 ms for an ACK
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .build(connector);
-        let origin = format!("http://{}", service.grpc_addr()).parse().unwrap();
+        let origin = format!("http://{address}").parse().unwrap();
         Self(OrderServiceClient::with_origin(client, origin))
     }
 

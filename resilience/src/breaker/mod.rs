@@ -2,38 +2,58 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `machine.rs` | the states, and when they change: no clock, no lock, no dice |
+//! | `state.rs` | the words: states, transitions, reasons |
+//! | `machine.rs` | when the state changes: no clock, no lock, no dice |
+//! | `snapshot.rs` | what can be answered without changing it |
 //! | `window.rs` | what the recent past says, and how sure one can be |
+//! | `run.rs` | failures in a row |
+//! | `ring.rs` | counts in buckets of time, in atomics |
+//! | `gate.rs` | the state, for reading without the lock |
+//! | `circuit.rs` | all of this for many threads at once, and why it is right |
+//! | `record.rs` | what is written down of each transition |
+//! | `transitions.rs` | transitions for subscribers |
 //! | `handle.rs` | the breaker of one upstream, shared by all its calls |
 
+mod circuit;
+mod gate;
 mod handle;
 mod machine;
+mod record;
+mod ring;
+mod run;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transitions;
 mod window;
 
 use std::{
-    task::{Context, Poll},
+    collections::BTreeMap,
+    iter,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use tokio::time::Instant;
 use tonic::Status;
 use tower_layer::Layer;
-use tower_service::Service;
 
 pub use self::{
     handle::Breaker,
-    machine::{BreakerState, Transition, TransitionReason},
+    state::{BreakerState, Transition, TransitionReason},
+    transitions::Transitions,
 };
-use self::{handle::Leave, window::STRETCH_MAX};
+use self::{snapshot::Permit, window::STRETCH_MAX};
 use crate::{
     classify::{self, Outcome},
     config::{ConfigError, ordered, positive, require},
-    deadline::Deadline,
-    refuse::MaybeRefused,
-    watch::{End, Watch, WatchedBody, WatchedFuture},
+    context::Context,
+    guard::{Admission, End, Guarded, Never, Over, Policy},
+    metrics::Rejections,
+    upstream::{PerMethod, Upstream},
 };
 
 /// When the circuit opens, and when it closes again.
@@ -165,24 +185,35 @@ impl BreakerConfig {
 /// fail it opens, and calls are refused at once until probes succeed.
 #[derive(Debug, Clone)]
 pub struct BreakerLayer {
-    breaker: Breaker,
+    policy: Arc<BreakerPolicy>,
 }
 
 impl BreakerLayer {
-    /// A breaker for `upstream`, shared by all services that this layer makes.
-    ///
-    /// # Errors
-    /// The first rule that does not hold.
-    pub fn new(upstream: &str, config: BreakerConfig) -> Result<Self, ConfigError> {
-        Ok(Self {
-            breaker: Breaker::new(upstream, config)?,
-        })
+    /// A breaker for `upstream`, shared by all services that this layer makes,
+    /// and one more for each method that is configured to have its own.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            policy: Arc::new(BreakerPolicy::new(upstream)),
+        }
     }
 
     /// The breaker itself: to look at, and to force.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
-        self.breaker.clone()
+        self.policy.breaker()
+    }
+
+    /// The breaker of `method` (`package.Service/Method`), if it has its own.
+    #[must_use]
+    pub fn breaker_of(&self, method: &str) -> Option<Breaker> {
+        self.policy.breaker_of(method)
+    }
+
+    /// Brings the gauges up to date: to be called before each scrape.
+    /// [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    pub fn refresh_metrics(&self) {
+        self.policy.refresh_metrics();
     }
 }
 
@@ -190,10 +221,7 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = CircuitBreaker<S>;
 
     fn layer(&self, inner: S) -> CircuitBreaker<S> {
-        CircuitBreaker {
-            inner,
-            breaker: self.breaker.clone(),
-        }
+        Guarded::new(inner, &self.policy)
     }
 }
 
@@ -207,61 +235,133 @@ impl<S> Layer<S> for BreakerLayer {
 /// A dropped attempt returns its permit and counts for nothing, unless its
 /// call's deadline had passed: then somebody stopped waiting for the upstream,
 /// and it counts as a failure.
-#[derive(Debug, Clone)]
-pub struct CircuitBreaker<S> {
-    inner: S,
+pub type CircuitBreaker<S> = Guarded<S, BreakerPolicy>;
+
+/// What [`BreakerLayer`] does at the start of an attempt.
+#[derive(Debug)]
+pub struct BreakerPolicy {
+    upstream: Upstream,
     breaker: Breaker,
+    /// The breakers of methods that have their own.
+    own: BTreeMap<String, Breaker>,
+    /// The breaker of each method, by its place.
+    by_method: PerMethod<Breaker>,
+    rejections: Rejections,
 }
 
-impl<S, R, B> Service<Request<R>> for CircuitBreaker<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<WatchedBody<B, Guarded>>;
-    type Error = Status;
-    type Future = MaybeRefused<WatchedFuture<S::Future, Guarded>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+impl BreakerPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        let config = upstream.config();
+        let breaker = Breaker::new(upstream.name(), patient(&config.breaker, upstream, None));
+        let own: BTreeMap<_, _> = config
+            .overrides
+            .iter()
+            .filter_map(|(method, settings)| {
+                let config = patient(settings.breaker.as_ref()?, upstream, Some(method));
+                let name = format!("{}/{method}", upstream.name());
+                Some((method.clone(), Breaker::new(&name, config)))
+            })
+            .collect();
+        let by_method = {
+            let (breaker, own) = (breaker.clone(), own.clone());
+            PerMethod::new(upstream, move |_, method| {
+                own.get(method).unwrap_or(&breaker).clone()
+            })
+        };
+        Self {
+            upstream: upstream.clone(),
+            breaker,
+            own,
+            by_method,
+            rejections: Rejections::new(upstream.name()),
+        }
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let started = Instant::now();
-        match self.breaker.acquire(started) {
-            Ok(leave) => {
-                let deadline = Deadline::of(request.extensions());
-                let guarded = Guarded {
-                    leave,
-                    started,
-                    deadline,
-                };
-                MaybeRefused::sent(WatchedFuture::new(self.inner.call(request), guarded))
-            }
-            Err(status) => MaybeRefused::refused(status),
+    pub(crate) fn breaker(&self) -> Breaker {
+        self.breaker.clone()
+    }
+
+    pub(crate) fn breaker_of(&self, method: &str) -> Option<Breaker> {
+        self.own.get(method).cloned()
+    }
+
+    pub(crate) fn refresh_metrics(&self) {
+        for breaker in iter::once(&self.breaker).chain(self.own.values()) {
+            breaker.refresh_metrics();
         }
     }
 }
 
-/// An attempt under way, which will say how it ended.
-#[derive(Debug)]
-pub struct Guarded {
-    leave: Leave,
-    started: Instant,
-    deadline: Option<Deadline>,
+/// A probe may take as long as a call: one that is still under way must not be
+/// taken for lost, or a slow upstream would never be let back in.
+fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) -> BreakerConfig {
+    let longest = match method {
+        Some(method) => upstream.config().method_policy(method).deadline,
+        None => upstream.config().longest_deadline(),
+    };
+    BreakerConfig {
+        probe_timeout: config.probe_timeout.max(longest.unwrap_or_default()),
+        ..config.clone()
+    }
 }
 
-impl Watch for Guarded {
-    fn ended(self, end: End<'_>) {
-        let now = Instant::now();
-        let left = self
-            .deadline
-            .map(|deadline| deadline.remaining(self.started));
+impl Policy for BreakerPolicy {
+    /// `None` once it is settled.
+    type Leave = Option<Permit>;
+    type Wait = Never;
+
+    #[inline]
+    fn admit<R>(
+        &self,
+        context: &mut Context,
+        request: &mut Request<R>,
+    ) -> Admission<Option<Permit>, Never> {
+        let method = context.method(&self.upstream, request);
+        match self.by_method.get(method).acquire(context.started) {
+            Ok(permit) => Admission::Admitted(Some(permit)),
+            Err(rejection) => Admission::Refused(self.rejections.reject(rejection)),
+        }
+    }
+
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<Option<Permit>, Status>> {
+        match *wait {}
+    }
+
+    /// A probe that streams has shown what it was sent for. Other attempts
+    /// count at their true end.
+    #[inline]
+    fn message(&self, permit: &mut Option<Permit>, context: &Context) {
+        let method = context.known_method();
+        if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
+            if self.upstream.policy(method).streaming {
+                let now = Instant::now();
+                let took = now.saturating_duration_since(context.started);
+                let breaker = self.by_method.get(method);
+                breaker.settle(probe, Outcome::Success, took, now);
+            } else {
+                *permit = Some(probe);
+            }
+        }
+    }
+
+    #[inline]
+    fn ended(&self, permit: Option<Permit>, context: &Context, end: End<'_>, over: Over) {
+        let Some(permit) = permit else { return };
         let outcome = match end {
             End::Ok => Outcome::Success,
-            End::Failed(status) => classify::outcome(status, left),
-            End::Dropped => classify::dropped(left, now - self.started),
+            End::Failed(status) => {
+                let outcome = self.upstream.outcome(status);
+                classify::unless_starved(outcome, status, context.left())
+            }
+            End::Dropped => classify::dropped(context.left(), over.took),
         };
-        self.leave.settle(outcome, now, now - self.started);
+        let breaker = self.by_method.get(context.known_method());
+        breaker.settle(permit, outcome, over.took, over.at);
     }
 }

@@ -19,26 +19,24 @@ use std::{
     error::Error,
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tower_layer::Layer;
-use tower_service::Service;
 
 pub use self::server::{InboundDeadline, InboundDeadlineLayer};
 use crate::{
     cause,
-    config::{ConfigError, positive},
+    config::LONGEST,
+    context::Context,
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     metrics::Rejections,
-    refuse::MaybeRefused,
     rejection::Rejection,
-    timer::{Expiry, TimedBody, TimedFuture},
+    upstream::Upstream,
 };
 
 /// When a call must be over: an extension of requests.
@@ -124,17 +122,16 @@ impl fmt::Display for TimedOut {
 
 impl Error for TimedOut {}
 
-impl Expiry for TimedOut {
-    fn expired(&self) -> Status {
-        self.into_status()
-    }
-
+impl TimedOut {
+    /// What `status` really says, which came from below when time was to be up
+    /// at `expires`.
+    ///
     /// Somebody else may have had an eye on the same time, and be heard first:
     /// a server that was told it, which says CANCELLED if it is tonic's, and
     /// tonic's channel, which reads `grpc-timeout` too.
-    fn translate(&self, status: Status, fires: Instant) -> Status {
+    pub(crate) fn translate(self, status: Status, expires: Instant) -> Status {
         // Timers count in milliseconds.
-        let time_is_up = || Instant::now() + Duration::from_millis(1) >= fires;
+        let time_is_up = || Instant::now() + Duration::from_millis(1) >= expires;
         let foreign = || Self::of(&status).is_none() && Rejection::of(&status).is_none();
         match status.code() {
             Code::Cancelled | Code::DeadlineExceeded if foreign() && time_is_up() => {
@@ -148,25 +145,21 @@ impl Expiry for TimedOut {
 /// Gives every call a deadline, to its last trailer.
 ///
 /// It is the earliest of the request's own `grpc-timeout`, of the [`Deadline`]
-/// of the call that is being served, less [`Deadline::MARGIN`], and of the
-/// configured default. Layers below find it as [`Deadline`] in the request.
+/// of the call that is being served, less [`Deadline::MARGIN`], and of what the
+/// configuration gives the method. Layers below find it as [`Deadline`] in the
+/// request. A method without a deadline has one when its caller sets it.
 #[derive(Debug, Clone)]
 pub struct DeadlineLayer {
-    default: Duration,
-    rejections: Rejections,
+    policy: Arc<DeadlinePolicy>,
 }
 
 impl DeadlineLayer {
-    /// Calls to `upstream` end after `default`, if not earlier.
-    ///
-    /// # Errors
-    /// When `default` is zero, or more than a year.
-    pub fn new(upstream: &str, default: Duration) -> Result<Self, ConfigError> {
-        positive("deadline", default)?;
-        Ok(Self {
-            default,
-            rejections: Rejections::new(upstream),
-        })
+    /// Calls to `upstream` end by their deadline.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            policy: Arc::new(DeadlinePolicy::new(upstream, true)),
+        }
     }
 }
 
@@ -174,10 +167,7 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = WithDeadline<S>;
 
     fn layer(&self, inner: S) -> WithDeadline<S> {
-        WithDeadline {
-            inner,
-            layer: self.clone(),
-        }
+        Guarded::new(inner, &self.policy)
     }
 }
 
@@ -187,62 +177,96 @@ impl<S> Layer<S> for DeadlineLayer {
 /// [`Rejection::DeadlineExceeded`] when nothing is left at the start: nothing
 /// is sent. [`TimedOut`] with [`Scope::Call`] when time runs out on the way.
 /// Both are DEADLINE_EXCEEDED.
-#[derive(Debug, Clone)]
-pub struct WithDeadline<S> {
-    inner: S,
-    layer: DeadlineLayer,
+pub type WithDeadline<S> = Guarded<S, DeadlinePolicy>;
+
+/// What [`DeadlineLayer`] does at the start of a call.
+#[derive(Debug)]
+pub struct DeadlinePolicy {
+    upstream: Upstream,
+    rejections: Rejections,
+    /// Whether to end the call by a timer of its own.
+    timer: bool,
 }
 
-impl<S, R, B> Service<Request<R>> for WithDeadline<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<TimedBody<B, TimedOut>>;
-    type Error = Status;
-    type Future = MaybeRefused<TimedFuture<S::Future, TimedOut>>;
+impl DeadlinePolicy {
+    pub(crate) fn new(upstream: &Upstream, timer: bool) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            rejections: Rejections::new(upstream.name()),
+            timer,
+        }
+    }
+}
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+impl Policy for DeadlinePolicy {
+    type Leave = ();
+    type Wait = Never;
+
+    #[inline]
+    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
+        let method = context.method(&self.upstream, request);
+        let left = time_left(
+            self.upstream.policy(method).deadline,
+            wire::read(request.headers()),
+            context.left(),
+        );
+        if left.is_some_and(|left| left.is_zero()) {
+            return Admission::Refused(self.rejections.reject(Rejection::DeadlineExceeded));
+        }
+        context.deadline = left.map(|left| context.started + left);
+        Admission::Admitted(())
     }
 
-    fn call(&mut self, mut request: Request<R>) -> Self::Future {
-        let now = Instant::now();
-        let left = time_left(
-            self.layer.default,
-            wire::read(request.headers()),
-            Deadline::of(request.extensions()).map(|deadline| deadline.remaining(now)),
-        );
-        if left.is_zero() {
-            let status = self.layer.rejections.reject(Rejection::DeadlineExceeded);
-            return MaybeRefused::refused(status);
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<(), Status>> {
+        match *wait {}
+    }
+
+    #[inline]
+    fn expires(&self, (): &(), context: &Context) -> Option<Instant> {
+        context.deadline.filter(|_| self.timer)
+    }
+
+    fn expired(&self, (): &(), context: &Context) -> Status {
+        of_call(context).into_status()
+    }
+
+    fn translate(&self, (): &(), context: &Context, status: Status) -> Status {
+        match self.expires(&(), context) {
+            Some(expires) => of_call(context).translate(status, expires),
+            None => status,
         }
-        let deadline = Deadline(now + left);
-        request.extensions_mut().insert(deadline);
-        let expiry = TimedOut {
-            scope: Scope::Call,
-            after: left,
-        };
-        MaybeRefused::sent(TimedFuture::new(
-            self.inner.call(request),
-            deadline.0,
-            expiry,
-        ))
+    }
+
+    #[inline]
+    fn ended(&self, (): (), _: &Context, _: End<'_>, _: Over) {}
+}
+
+/// The call has run out of time.
+fn of_call(context: &Context) -> TimedOut {
+    TimedOut {
+        scope: Scope::Call,
+        after: context.left().unwrap_or_default(),
     }
 }
 
 /// The time that a call has: the least of what was configured, of what the
 /// request asks for, and of what the inbound call has left less the margin.
+/// `None`: nobody says.
 fn time_left(
-    default: Duration,
+    default: Option<Duration>,
     requested: Option<Duration>,
     inbound: Option<Duration>,
-) -> Duration {
+) -> Option<Duration> {
     let inbound = inbound.map(|left| left.saturating_sub(Deadline::MARGIN));
-    [requested, inbound]
-        .into_iter()
-        .flatten()
-        .fold(default, Duration::min)
+    // Beyond what a clock can be sure to hold, a timeout is none.
+    let requested = requested.filter(|timeout| *timeout <= LONGEST);
+    [default, requested, inbound].into_iter().flatten().min()
 }
 
 #[cfg(test)]
@@ -255,16 +279,27 @@ mod tests {
 
     #[test]
     fn the_earliest_of_the_three_wins() {
-        assert_eq!(time_left(ms(1000), None, None), ms(1000));
-        assert_eq!(time_left(ms(1000), Some(ms(300)), None), ms(300));
-        assert_eq!(time_left(ms(1000), Some(ms(5000)), None), ms(1000));
-        assert_eq!(time_left(ms(1000), Some(ms(300)), Some(ms(200))), ms(190));
-        assert_eq!(time_left(ms(1000), Some(ms(100)), Some(ms(200))), ms(100));
+        let left = |default, requested, inbound| {
+            time_left(default, requested, inbound).map(|left| left.as_millis())
+        };
+        let default = Some(ms(1000));
+        assert_eq!(left(default, None, None), Some(1000));
+        assert_eq!(left(default, Some(ms(300)), None), Some(300));
+        assert_eq!(left(default, Some(ms(5000)), None), Some(1000));
+        assert_eq!(left(default, Some(ms(300)), Some(ms(200))), Some(190));
+        assert_eq!(left(default, Some(ms(100)), Some(ms(200))), Some(100));
+        assert_eq!(left(None, None, Some(ms(200))), Some(190));
+        assert_eq!(
+            left(None, Some(Duration::from_secs(99_999_999 * 3600)), None),
+            None
+        );
+        assert_eq!(left(None, None, None), None);
     }
 
     #[test]
     fn an_inbound_call_with_no_more_than_the_margin_leaves_nothing() {
-        assert_eq!(time_left(ms(1000), None, Some(ms(10))), ms(0));
-        assert_eq!(time_left(ms(1000), None, Some(ms(0))), ms(0));
+        for inbound in [ms(10), ms(0)] {
+            assert_eq!(time_left(Some(ms(1000)), None, Some(inbound)), Some(ms(0)));
+        }
     }
 }

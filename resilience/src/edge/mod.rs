@@ -24,8 +24,9 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ use self::{
     normalise::{Phase, normalise, not_ready},
     response::open,
 };
-use crate::cause;
+use crate::{cause, context::CallRequest};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -67,10 +68,11 @@ pub struct Edge<S> {
     channel: S,
 }
 
-impl<S, B> Service<Request<Body>> for Edge<S>
+impl<S, C, B> Service<C> for Edge<S>
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone,
     S::Error: Into<BoxError>,
+    C: CallRequest<Body = Body>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -82,13 +84,30 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> EdgeFuture<S> {
-        EdgeFuture {
-            state: State::Waiting {
-                channel: self.channel.clone(),
-                request,
+    fn call(&mut self, call: C) -> EdgeFuture<S> {
+        let request = call.into_request();
+        // Most channels are ready most of the time. One that is not is asked
+        // again by the future, which has a waker.
+        let state = match self
+            .channel
+            .poll_ready(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(Ok(())) => State::Sent {
+                future: self.channel.call(request),
             },
-        }
+            Poll::Ready(Err(error)) => State::Refused {
+                status: Some(not_ready(error.into())),
+            },
+            Poll::Pending => {
+                // It goes on waiting where it is; a copy stays.
+                let copy = self.channel.clone();
+                let channel = mem::replace(&mut self.channel, copy);
+                State::Waiting {
+                    waiting: Some(Box::new((channel, request))),
+                }
+            }
+        };
+        EdgeFuture { state }
     }
 }
 
@@ -105,16 +124,15 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    #[project_replace = StateOwned]
     enum State<S>
     where
         S: Service<Request<Body>>,
     {
-        // For the channel to take the request.
-        Waiting { channel: S, request: Request<Body> },
+        // For the channel to take the request. Boxed, as hardly any does.
+        Waiting { waiting: Option<Box<(S, Request<Body>)>> },
         // For the response head.
         Sent { #[pin] future: S::Future },
-        Done,
+        Refused { status: Option<Status> },
     }
 }
 
@@ -137,30 +155,37 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Waiting { channel, .. } => {
-                    if let Err(error) = ready!(channel.poll_ready(cx)) {
-                        state.set(State::Done);
-                        return Poll::Ready(Err(not_ready(error.into())));
-                    }
-                    if let StateOwned::Waiting {
-                        mut channel,
-                        request,
-                    } = state.as_mut().project_replace(State::Done)
-                    {
-                        state.set(State::Sent {
-                            future: channel.call(request),
-                        });
-                    }
-                }
                 StateProj::Sent { future } => {
-                    let result = ready!(future.poll(cx));
-                    state.set(State::Done);
-                    return Poll::Ready(match result {
+                    return Poll::Ready(match ready!(future.poll(cx)) {
                         Ok(response) => open(response.map(Body::new)),
                         Err(error) => Err(normalise(error.into(), Phase::Head)),
                     });
                 }
-                StateProj::Done => return Poll::Pending,
+                StateProj::Waiting { waiting } => {
+                    let Some((channel, _)) = waiting.as_deref_mut() else {
+                        return Poll::Pending;
+                    };
+                    let ready = ready!(channel.poll_ready(cx));
+                    let Some(waiting) = waiting.take() else {
+                        return Poll::Pending;
+                    };
+                    let (mut channel, request) = *waiting;
+                    state.set(match ready {
+                        Ok(()) => State::Sent {
+                            future: channel.call(request),
+                        },
+                        Err(error) => State::Refused {
+                            status: Some(not_ready(error.into())),
+                        },
+                    });
+                }
+                StateProj::Refused { status } => {
+                    return match status.take() {
+                        Some(status) => Poll::Ready(Err(status)),
+                        // Polled after it was done: there is nothing more to come.
+                        None => Poll::Pending,
+                    };
+                }
             }
         }
     }

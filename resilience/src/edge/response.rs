@@ -26,8 +26,7 @@ static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 ///   the page as a message and call it INTERNAL.
 /// - Else the trailers will tell.
 pub(super) fn open(mut response: Response<Body>) -> Result<Response<EdgeBody>, Status> {
-    remove_malformed_details(response.headers_mut());
-    match status_of(response.headers()) {
+    match status_of(response.headers_mut()) {
         Some(Ok(())) => return Ok(response.map(|_| EdgeBody::default())),
         Some(Err(status)) => return Err(status),
         None => {}
@@ -66,9 +65,9 @@ impl http_body::Body for EdgeBody {
             return Poll::Ready(None);
         };
         let result = match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.into_trailers() {
-                Err(data) => return Poll::Ready(Some(Ok(data))),
-                Ok(trailers) => check_trailers(trailers).map(Frame::trailers),
+            Some(Ok(mut frame)) => match frame.trailers_mut() {
+                None => return Poll::Ready(Some(Ok(frame))),
+                Some(trailers) => check_trailers(trailers).map(|()| frame),
             },
             Some(Err(error)) => Err(normalise(Box::new(error), Phase::Body)),
             None => Err(missing_status()),
@@ -88,21 +87,23 @@ impl http_body::Body for EdgeBody {
     }
 }
 
-fn check_trailers(mut trailers: HeaderMap) -> Result<HeaderMap, Status> {
-    remove_malformed_details(&mut trailers);
-    match status_of(&trailers) {
-        Some(Ok(())) => Ok(trailers),
-        Some(Err(status)) => Err(status),
-        None => Err(missing_status()),
-    }
+fn check_trailers(trailers: &mut HeaderMap) -> Result<(), Status> {
+    status_of(trailers).unwrap_or_else(|| Err(missing_status()))
 }
 
 /// The status in `headers`, if there is one.
-fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = Code::from_bytes(headers.get(&STATUS)?.as_bytes());
+fn status_of(headers: &mut HeaderMap) -> Option<Result<(), Status>> {
+    // Most heads and trailers have one or two entries: to go through them is
+    // cheaper than to hash a name.
+    let (_, code) = headers.iter().find(|(name, _)| **name == STATUS)?;
+    let code = Code::from_bytes(code.as_bytes());
+    if headers.len() > 1 {
+        remove_malformed_details(headers);
+    }
     if code == Code::Ok {
         return Some(Ok(()));
     }
+    let headers = &*headers;
     let status = Status::from_header_map(headers);
     // A message that is not UTF-8 makes tonic forget the code.
     let status = status.filter(|status| status.code() == code).or_else(|| {
@@ -116,7 +117,7 @@ fn status_of(headers: &HeaderMap) -> Option<Result<(), Status>> {
 /// Details that are not base64 make tonic 0.14 panic in the task of the caller,
 /// whatever the status; the rest of the status is worth having.
 fn remove_malformed_details(headers: &mut HeaderMap) {
-    if !headers.contains_key(&DETAILS) {
+    if !headers.keys().any(|name| *name == DETAILS) {
         return;
     }
     let metadata = MetadataMap::from_headers(std::mem::take(headers));
@@ -131,8 +132,9 @@ fn remove_malformed_details(headers: &mut HeaderMap) {
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .iter()
+        .find(|(name, _)| **name == CONTENT_TYPE)
+        .is_some_and(|(_, value)| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// gRPC's table for a response that has no gRPC status.

@@ -2,21 +2,18 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context as TaskContext, Poll},
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tokio::time::Instant;
+use http::Request;
 use tonic::{Code, Status};
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::{AttemptHandles, MethodTable, attempts};
+use super::{AttemptHandles, attempts};
 use crate::{
-    method::{MethodName, MethodSet},
-    watch::{End, Watch, WatchedBody, WatchedFuture},
+    context::Context,
+    guard::{Admission, End, Guarded, Never, Over, Policy},
+    upstream::{PerMethod, Upstream},
 };
 
 /// Measures attempts: how many were sent, and duration by status.
@@ -24,15 +21,16 @@ use crate::{
 /// Inside everything that may refuse one: a refusal is not an attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptMetricsLayer {
-    table: Arc<MethodTable<AttemptHandles>>,
+    policy: Arc<AttemptMetricsPolicy>,
 }
 
 impl AttemptMetricsLayer {
-    /// For attempts at `upstream`; `methods` exist from the start, at zero.
+    /// For attempts at `upstream`; the methods that it names exist from the
+    /// start, at zero.
     #[must_use]
-    pub fn new(upstream: &str, methods: &MethodSet) -> Self {
+    pub fn new(upstream: &Upstream) -> Self {
         Self {
-            table: Arc::new(attempts(upstream, methods)),
+            policy: Arc::new(AttemptMetricsPolicy::new(upstream)),
         }
     }
 }
@@ -41,61 +39,58 @@ impl<S> Layer<S> for AttemptMetricsLayer {
     type Service = AttemptMetrics<S>;
 
     fn layer(&self, inner: S) -> AttemptMetrics<S> {
-        AttemptMetrics {
-            inner,
-            table: Arc::clone(&self.table),
+        Guarded::new(inner, &self.policy)
+    }
+}
+
+/// Measures attempts: see [`AttemptMetricsLayer`].
+pub type AttemptMetrics<S> = Guarded<S, AttemptMetricsPolicy>;
+
+/// What [`AttemptMetricsLayer`] does at the start of an attempt.
+#[derive(Debug)]
+pub struct AttemptMetricsPolicy {
+    upstream: Upstream,
+    table: PerMethod<AttemptHandles>,
+}
+
+impl AttemptMetricsPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            table: attempts(upstream),
         }
     }
 }
 
-/// Measures attempts.
-#[derive(Debug, Clone)]
-pub struct AttemptMetrics<S> {
-    inner: S,
-    table: Arc<MethodTable<AttemptHandles>>,
-}
+impl Policy for AttemptMetricsPolicy {
+    type Leave = ();
+    type Wait = Never;
 
-impl<S, R, B> Service<Request<R>> for AttemptMetrics<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<WatchedBody<B, Attempt>>;
-    type Error = Status;
-    type Future = WatchedFuture<S::Future, Attempt>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+    #[inline]
+    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
+        let method = context.method(&self.upstream, request);
+        self.table.get(method).started.increment(1);
+        Admission::Admitted(())
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let handles = self.table.get(MethodName::generated(request.extensions()));
-        handles.started.increment(1);
-        let attempt = Attempt {
-            started: Instant::now(),
-            handles,
-        };
-        WatchedFuture::new(self.inner.call(request), attempt)
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<(), Status>> {
+        match *wait {}
     }
-}
 
-/// One attempt under way.
-#[derive(Debug)]
-pub struct Attempt {
-    started: Instant,
-    handles: Arc<AttemptHandles>,
-}
-
-impl Watch for Attempt {
-    fn ended(self, end: End<'_>) {
+    #[inline]
+    fn ended(&self, (): (), context: &Context, end: End<'_>, over: Over) {
         let code = match end {
             End::Ok => Code::Ok,
             End::Failed(status) => status.code(),
             End::Dropped => Code::Cancelled,
         };
-        self.handles
-            .duration
-            .get(code)
-            .record(self.started.elapsed());
+        let handles = self.table.get(context.known_method());
+        handles.duration.get(code).record(over.took);
     }
 }

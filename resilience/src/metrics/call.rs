@@ -2,24 +2,20 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context as TaskContext, Poll},
 };
 
-use bytes::Bytes;
-use http::{Extensions, Request, Response};
-use http_body::Body;
-use tokio::time::Instant;
+use http::{Extensions, Request};
 use tonic::{Code, Status};
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::{CallHandles, MethodTable, calls};
+use super::{CallHandles, calls};
 use crate::{
-    classify,
-    method::{MethodName, MethodSet},
+    context::Context,
+    guard::{Admission, End, Guarded, Never, Over, Policy},
     rejection::Rejection,
     retry::{Attempts, RetryStopped},
-    watch::{End, Watch, WatchedBody, WatchedFuture},
+    upstream::{PerMethod, Upstream},
 };
 
 /// Measures calls: duration by status, and outcome.
@@ -28,15 +24,16 @@ use crate::{
 /// response body is: at the trailers, an error, or when it is dropped.
 #[derive(Debug, Clone)]
 pub struct CallMetricsLayer {
-    table: Arc<MethodTable<CallHandles>>,
+    policy: Arc<CallMetricsPolicy>,
 }
 
 impl CallMetricsLayer {
-    /// For calls to `upstream`; `methods` exist from the start, at zero.
+    /// For calls to `upstream`; the methods that it names exist from the start,
+    /// at zero.
     #[must_use]
-    pub fn new(upstream: &str, methods: &MethodSet) -> Self {
+    pub fn new(upstream: &Upstream) -> Self {
         Self {
-            table: Arc::new(calls(upstream, methods)),
+            policy: Arc::new(CallMetricsPolicy::new(upstream)),
         }
     }
 }
@@ -45,77 +42,85 @@ impl<S> Layer<S> for CallMetricsLayer {
     type Service = CallMetrics<S>;
 
     fn layer(&self, inner: S) -> CallMetrics<S> {
-        CallMetrics {
-            inner,
-            table: Arc::clone(&self.table),
+        Guarded::new(inner, &self.policy)
+    }
+}
+
+/// Measures calls: see [`CallMetricsLayer`].
+pub type CallMetrics<S> = Guarded<S, CallMetricsPolicy>;
+
+/// What [`CallMetricsLayer`] does at the start of a call.
+#[derive(Debug)]
+pub struct CallMetricsPolicy {
+    upstream: Upstream,
+    table: PerMethod<CallHandles>,
+}
+
+impl CallMetricsPolicy {
+    pub(crate) fn new(upstream: &Upstream) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            table: calls(upstream),
         }
     }
 }
 
-/// Measures calls.
-#[derive(Debug, Clone)]
-pub struct CallMetrics<S> {
-    inner: S,
-    table: Arc<MethodTable<CallHandles>>,
-}
+impl Policy for CallMetricsPolicy {
+    type Leave = Retried;
+    type Wait = Never;
 
-impl<S, R, B> Service<Request<R>> for CallMetrics<S>
-where
-    S: Service<Request<R>, Response = Response<B>, Error = Status>,
-    B: Body<Data = Bytes, Error = Status> + Unpin,
-{
-    type Response = Response<WatchedBody<B, Call>>;
-    type Error = Status;
-    type Future = WatchedFuture<S::Future, Call>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+    #[inline]
+    fn admit<R>(
+        &self,
+        context: &mut Context,
+        request: &mut Request<R>,
+    ) -> Admission<Retried, Never> {
+        context.method(&self.upstream, request);
+        Admission::Admitted(Retried(false))
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let call = Call {
-            started: Instant::now(),
-            handles: self.table.get(MethodName::generated(request.extensions())),
-            retried: false,
-        };
-        WatchedFuture::new(self.inner.call(request), call)
-    }
-}
-
-/// One call under way.
-#[derive(Debug)]
-pub struct Call {
-    started: Instant,
-    handles: Arc<CallHandles>,
-    retried: bool,
-}
-
-impl Watch for Call {
-    fn head(&mut self, extensions: &Extensions) {
-        self.retried = Attempts::of(extensions).retries > 0;
+    fn poll_admit<R>(
+        &self,
+        wait: &mut Never,
+        _: &mut Context,
+        _: &mut Request<R>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Result<Retried, Status>> {
+        match *wait {}
     }
 
-    fn ended(self, end: End<'_>) {
-        let handles = &self.handles;
-        let ok = if self.retried {
-            &handles.ok_after_retry
-        } else {
-            &handles.ok
+    #[inline]
+    fn head(&self, retried: &mut Retried, extensions: &Extensions) {
+        retried.0 = Attempts::of(extensions).retries > 0;
+    }
+
+    #[inline]
+    fn ended(&self, retried: Retried, context: &Context, end: End<'_>, over: Over) {
+        let handles = self.table.get(context.known_method());
+        let ok = |retried| {
+            if retried {
+                &handles.ok_after_retry
+            } else {
+                &handles.ok
+            }
         };
         let (code, outcome) = match end {
-            End::Ok => (Code::Ok, ok),
+            End::Ok => (Code::Ok, ok(retried.0)),
             End::Dropped => (Code::Cancelled, &handles.cancelled),
             End::Failed(status) if Rejection::of(status).is_some() => {
                 (status.code(), &handles.rejected)
             }
-            End::Failed(status) if classify::is_answer(status) => {
-                let retried = RetryStopped::of(status).is_some_and(|why| why.retries() > 0);
-                let ok = if retried { &handles.ok_after_retry } else { ok };
-                (status.code(), ok)
+            End::Failed(status) if self.upstream.is_answer(status) => {
+                let before = RetryStopped::of(status).is_some_and(|why| why.retries() > 0);
+                (status.code(), ok(retried.0 || before))
             }
             End::Failed(status) => (status.code(), &handles.failed),
         };
-        handles.duration.get(code).record(self.started.elapsed());
+        handles.duration.get(code).record(over.took);
         outcome.increment(1);
     }
 }
+
+/// Whether a call has been retried, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Retried(bool);

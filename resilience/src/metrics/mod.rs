@@ -13,11 +13,11 @@
 //! | --- | --- |
 //! | `call.rs` | the layer with one row per call |
 //! | `attempt.rs` | the layer with one row per attempt that is sent |
-//! | `table.rs` | handles per method and status |
+//! | `by_status.rs` | a histogram per status |
 
 mod attempt;
+mod by_status;
 mod call;
-mod table;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,17 +27,16 @@ use metrics::{
 };
 use tonic::{Code, Status};
 
-pub(crate) use self::table::{ByStatus, MethodTable};
-pub(crate) use self::{attempt::Attempt, call::Call};
+use self::by_status::ByStatus;
 pub use self::{
-    attempt::{AttemptMetrics, AttemptMetricsLayer},
-    call::{CallMetrics, CallMetricsLayer},
+    attempt::{AttemptMetrics, AttemptMetricsLayer, AttemptMetricsPolicy},
+    call::{CallMetrics, CallMetricsLayer, CallMetricsPolicy},
 };
 use crate::{
     breaker::{BreakerState, TransitionReason},
-    method::MethodSet,
     rejection::Rejection,
     retry::StopReason,
+    upstream::{PerMethod, Upstream},
 };
 
 const CALL_DURATION: &str = "grpc_client_call_duration_seconds";
@@ -60,7 +59,7 @@ const QUEUED: &str = "resilience_concurrency_queued";
 const QUEUE_WAIT: &str = "resilience_concurrency_queue_wait_seconds";
 
 /// The label of whatever is not known by name.
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// Upper bounds of the duration histograms, in seconds: fine where calls of 10
 /// to 50 ms lie. For the recorder, which has to be told: with
@@ -174,8 +173,8 @@ pub(crate) struct CallHandles {
     pub(crate) cancelled: Counter,
 }
 
-pub(crate) fn calls(upstream: &str, methods: &MethodSet) -> MethodTable<CallHandles> {
-    MethodTable::new(upstream, methods, |upstream, method| {
+pub(crate) fn calls(upstream: &Upstream) -> PerMethod<CallHandles> {
+    PerMethod::new(upstream, |upstream, method| {
         let outcome = |outcome: &'static str| counter!(CALLS, "upstream" => upstream.to_owned(), "method" => method.to_owned(), "outcome" => outcome);
         CallHandles {
             duration: ByStatus::new(CALL_DURATION, upstream, method),
@@ -195,8 +194,8 @@ pub(crate) struct AttemptHandles {
     pub(crate) duration: ByStatus,
 }
 
-pub(crate) fn attempts(upstream: &str, methods: &MethodSet) -> MethodTable<AttemptHandles> {
-    MethodTable::new(upstream, methods, |upstream, method| AttemptHandles {
+pub(crate) fn attempts(upstream: &Upstream) -> PerMethod<AttemptHandles> {
+    PerMethod::new(upstream, |upstream, method| AttemptHandles {
         started: counter!(ATTEMPT_STARTED, "grpc_target" => upstream.to_owned(), "grpc_method" => method.to_owned()),
         duration: ByStatus::new(ATTEMPT_DURATION, upstream, method),
     })
@@ -210,14 +209,14 @@ pub(crate) struct RetryHandles {
     pub(crate) delay: Histogram,
 }
 
-pub(crate) fn retries(upstream: &str, methods: &MethodSet) -> MethodTable<RetryHandles> {
-    MethodTable::new(upstream, methods, |upstream, method| {
+pub(crate) fn retries(upstream: &Upstream) -> PerMethod<Arc<RetryHandles>> {
+    PerMethod::new(upstream, |upstream, method| {
         let per_call = |name| histogram!(name, "grpc_target" => upstream.to_owned(), "grpc_method" => method.to_owned());
-        RetryHandles {
+        Arc::new(RetryHandles {
             retries: per_call(CALL_RETRIES),
             transparent: per_call(CALL_TRANSPARENT_RETRIES),
             delay: per_call(CALL_RETRY_DELAY),
-        }
+        })
     })
 }
 
@@ -240,6 +239,7 @@ impl Rejections {
             Rejection::QueueTimeout { .. } => 2,
             Rejection::DeadlineExceeded => 3,
         };
+        tracing::debug!(%rejection, "refused");
         self.0[index].increment(1);
         rejection.into_status()
     }
@@ -267,7 +267,7 @@ pub(crate) fn budget_tokens(upstream: &str) -> Gauge {
 }
 
 /// What the circuit breaker shows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BreakerHandles {
     upstream: String,
     state: Vec<Gauge>,

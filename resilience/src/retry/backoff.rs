@@ -5,9 +5,9 @@
 //! exponential rule and nothing else. Its jitter cannot be seeded and its clock
 //! is not ours, so both are switched off; the jitter is drawn here.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
+use backoff::{ExponentialBackoffBuilder, backoff::Backoff as _};
 
 use crate::config::{ConfigError, ordered, positive};
 
@@ -51,41 +51,40 @@ impl BackoffConfig {
     }
 }
 
-/// The delays of one call.
-#[derive(Debug)]
-pub(crate) struct Delays {
-    config: BackoffConfig,
-    rule: ExponentialBackoff,
+/// How long to wait before a retry.
+///
+/// The built-in rule is that of [`BackoffConfig`]; another goes into
+/// [`Policies`](crate::Policies).
+pub trait Backoff: fmt::Debug + Send + Sync {
+    /// The delay before retry number `retry`, from 1; after a pushback it
+    /// counts from 1 again (gRFC A6). `dice` is uniform in 0..1, and all the
+    /// chance that there is.
+    ///
+    /// A delay that ends after the deadline means that there is no retry.
+    fn delay(&self, retry: u32, dice: f64) -> Duration;
 }
 
-impl Delays {
-    pub(crate) fn new(config: BackoffConfig) -> Self {
-        let rule = ExponentialBackoffBuilder::new()
-            .with_initial_interval(config.initial)
-            .with_max_interval(config.max)
+impl Backoff for BackoffConfig {
+    fn delay(&self, retry: u32, dice: f64) -> Duration {
+        let mut rule = ExponentialBackoffBuilder::new()
+            .with_initial_interval(self.initial)
+            .with_max_interval(self.max)
             .with_multiplier(2.0)
             .with_randomization_factor(0.0)
             .with_max_elapsed_time(None)
             .build();
-        Self { config, rule }
-    }
-
-    /// The next delay; `dice` is uniform in 0..1.
-    pub(crate) fn next(&mut self, dice: f64) -> Duration {
-        // The crate does not cap its first delay, and ends only by elapsed time.
-        let longest = self
-            .rule
-            .next_backoff()
-            .unwrap_or(self.config.max)
-            .min(self.config.max);
-        longest.mul_f64(dice)
-    }
-
-    /// Starts over, as gRFC A6 asks after a pushback.
-    pub(crate) fn reset(&mut self) {
-        self.rule.reset();
+        // Attempts are few, so the rule is run from the start.
+        let longest = (0..retry.min(RETRIES_MAX))
+            .filter_map(|_| rule.next_backoff())
+            .last()
+            .unwrap_or(self.initial);
+        // The crate does not cap its first delay.
+        longest.min(self.max).mul_f64(dice)
     }
 }
+
+/// Further on, the delay does not change.
+const RETRIES_MAX: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -97,25 +96,23 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_cap() {
-        let mut delays = Delays::new(BackoffConfig {
+        let config = BackoffConfig {
             initial: ms(100),
             max: ms(700),
-        });
-        let longest: Vec<_> = (0..5).map(|_| delays.next(1.0)).collect();
+        };
+        let longest: Vec<_> = (1..=5).map(|retry| config.delay(retry, 1.0)).collect();
         assert_eq!(longest, [ms(100), ms(200), ms(400), ms(700), ms(700)]);
-
-        delays.reset();
-        assert_eq!(delays.next(1.0), ms(100));
+        assert_eq!(config.delay(u32::MAX, 1.0), ms(700));
     }
 
     #[test]
     fn jitter_is_full() {
-        let mut delays = Delays::new(BackoffConfig {
+        let config = BackoffConfig {
             initial: ms(100),
             max: ms(100),
-        });
-        assert_eq!(delays.next(0.0), ms(0));
-        assert_eq!(delays.next(0.5), ms(50));
+        };
+        assert_eq!(config.delay(1, 0.0), ms(0));
+        assert_eq!(config.delay(1, 0.5), ms(50));
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! How many retries all calls to an upstream may make together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use metrics::Gauge;
-
-use crate::{
-    config::{ConfigError, require},
-    metrics::{as_f64, budget_tokens},
-};
+use crate::config::{ConfigError, require};
 
 /// The retry budget of an upstream.
 ///
@@ -63,90 +61,87 @@ impl BudgetConfig {
     }
 }
 
+/// How many retries all calls to an upstream may make together.
+///
+/// The built-in one is [`TokenBucket`]; another goes into
+/// [`Policies`](crate::Policies). It is asked last, when nothing else forbids
+/// the retry, and before the wait: charged after it, every call that failed
+/// while the budget was full would retry.
+pub trait RetryBudget: fmt::Debug + Send + Sync {
+    /// Pays for one retry, if there is enough.
+    fn withdraw(&self) -> bool;
+    /// Gives back what was paid for a retry that succeeded, or was not sent.
+    fn refund(&self);
+    /// A call has succeeded at its first attempt.
+    fn deposit(&self);
+    /// The retries that it allows at this moment.
+    fn tokens(&self) -> f64;
+}
+
 /// Thousandths of a token: whole numbers add up exactly.
 const TOKEN: u32 = 1000;
 
-/// The budget itself; shared by all calls to an upstream.
-#[derive(Debug, Clone)]
-pub(crate) struct Budget {
-    shared: Arc<Shared>,
-}
-
+/// The built-in budget: see [`BudgetConfig`]. To be made by hand only when
+/// several upstreams are to share one.
 #[derive(Debug)]
-struct Shared {
+pub struct TokenBucket {
     balance: AtomicU32,
     capacity: u32,
     deposit: u32,
-    gauge: Gauge,
 }
 
-impl Budget {
-    pub(crate) fn new(upstream: &str, config: BudgetConfig) -> Self {
+impl TokenBucket {
+    /// A full bucket.
+    ///
+    /// # Errors
+    /// The first rule that `config` breaks.
+    pub fn new(config: BudgetConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self::full(config))
+    }
+
+    /// `config` must be valid.
+    pub(super) fn full(config: BudgetConfig) -> Self {
         let capacity = config.capacity * TOKEN;
         // Validated to be 0 to 1, so the product fits.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let deposit = (config.deposit * f64::from(TOKEN)).round() as u32;
-        let gauge = budget_tokens(upstream);
-        let balance = AtomicU32::new(capacity);
-        let budget = Self {
-            shared: Arc::new(Shared {
-                balance,
-                capacity,
-                deposit,
-                gauge,
-            }),
-        };
-        budget.refresh_metrics();
-        budget
-    }
-
-    /// Pays for one retry, if there is enough.
-    pub(crate) fn withdraw(&self) -> Option<Withdrawal> {
-        self.shared
-            .balance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
-                balance.checked_sub(TOKEN)
-            })
-            .ok()
-            .map(|_| Withdrawal {
-                budget: self.clone(),
-                sent: false,
-            })
-    }
-
-    /// For a call that the upstream has answered: what was paid for the retry
-    /// goes back; without any retry, the call deposits.
-    pub(crate) fn settle(&self, withdrawal: Option<Withdrawal>, retried: bool) {
-        match withdrawal {
-            Some(withdrawal) => withdrawal.refund(),
-            None if !retried => self.deposit(),
-            None => {}
+        Self {
+            balance: AtomicU32::new(capacity),
+            capacity,
+            deposit,
         }
     }
 
-    /// For a success at the first attempt.
-    fn deposit(&self) {
-        self.add(self.shared.deposit);
-    }
-
     fn add(&self, amount: u32) {
-        let capacity = self.shared.capacity;
         // A full bucket is left alone: then a success writes nothing.
         let _ = self
-            .shared
             .balance
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
-                (balance < capacity).then(|| (balance + amount).min(capacity))
+                (balance < self.capacity).then(|| (balance + amount).min(self.capacity))
             });
     }
+}
 
-    /// Tokens in the bucket.
-    pub(crate) fn tokens(&self) -> f64 {
-        as_f64(self.shared.balance.load(Ordering::Relaxed) as usize) / f64::from(TOKEN)
+impl RetryBudget for TokenBucket {
+    fn withdraw(&self) -> bool {
+        self.balance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
+                balance.checked_sub(TOKEN)
+            })
+            .is_ok()
     }
 
-    pub(crate) fn refresh_metrics(&self) {
-        self.shared.gauge.set(self.tokens());
+    fn refund(&self) {
+        self.add(TOKEN);
+    }
+
+    fn deposit(&self) {
+        self.add(self.deposit);
+    }
+
+    fn tokens(&self) -> f64 {
+        f64::from(self.balance.load(Ordering::Relaxed)) / f64::from(TOKEN)
     }
 }
 
@@ -154,11 +149,19 @@ impl Budget {
 /// after that it is spent, unless the retry succeeds.
 #[derive(Debug)]
 pub(crate) struct Withdrawal {
-    budget: Budget,
+    budget: Arc<dyn RetryBudget>,
     sent: bool,
 }
 
 impl Withdrawal {
+    /// Pays for one retry, if there is enough.
+    pub(crate) fn from(budget: &Arc<dyn RetryBudget>) -> Option<Self> {
+        budget.withdraw().then(|| Self {
+            budget: Arc::clone(budget),
+            sent: false,
+        })
+    }
+
     /// The retry is on its way.
     pub(crate) fn sent(&mut self) {
         self.sent = true;
@@ -173,8 +176,18 @@ impl Withdrawal {
 impl Drop for Withdrawal {
     fn drop(&mut self) {
         if !self.sent {
-            self.budget.add(TOKEN);
+            self.budget.refund();
         }
+    }
+}
+
+/// For a call that the upstream has answered: what was paid for the retry goes
+/// back; without any retry, the call deposits.
+pub(crate) fn settle(budget: &dyn RetryBudget, withdrawal: Option<Withdrawal>, retried: bool) {
+    match withdrawal {
+        Some(withdrawal) => withdrawal.refund(),
+        None if !retried => budget.deposit(),
+        None => {}
     }
 }
 
@@ -184,14 +197,13 @@ mod tests {
 
     use super::*;
 
-    fn budget(capacity: u32, deposit: f64) -> Budget {
-        Budget::new("upstream", BudgetConfig { capacity, deposit })
+    fn budget(capacity: u32, deposit: f64) -> Arc<dyn RetryBudget> {
+        Arc::new(TokenBucket::new(BudgetConfig { capacity, deposit }).unwrap())
     }
 
     /// Pays for a retry that is sent, and fails.
-    fn spend(budget: &Budget) -> bool {
-        budget
-            .withdraw()
+    fn spend(budget: &Arc<dyn RetryBudget>) -> bool {
+        Withdrawal::from(budget)
             .map(|mut withdrawal| withdrawal.sent())
             .is_some()
     }
@@ -221,7 +233,7 @@ mod tests {
     #[test]
     fn a_retry_that_is_never_sent_costs_nothing() {
         let budget = budget(1, 0.2);
-        drop(budget.withdraw().unwrap());
+        drop(Withdrawal::from(&budget).unwrap());
         assert!(spend(&budget));
         assert!(!spend(&budget));
     }
@@ -229,7 +241,7 @@ mod tests {
     #[test]
     fn a_retry_that_succeeds_costs_nothing() {
         let budget = budget(1, 0.2);
-        let mut withdrawal = budget.withdraw().unwrap();
+        let mut withdrawal = Withdrawal::from(&budget).unwrap();
         withdrawal.sent();
         withdrawal.refund();
         assert!(spend(&budget));
@@ -261,7 +273,7 @@ mod tests {
             let mut under_way = Vec::new();
             for step in steps {
                 match step {
-                    0 => if let Some(mut withdrawal) = budget.withdraw() {
+                    0 => if let Some(mut withdrawal) = Withdrawal::from(&budget) {
                         withdrawal.sent();
                         under_way.push(withdrawal);
                         retries += 1;

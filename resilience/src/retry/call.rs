@@ -10,28 +10,32 @@ use tonic::{Status, body::Body};
 
 use super::{
     Attempts, PREVIOUS_ATTEMPTS_HEADER, RetryStopped, Shared,
-    backoff::Delays,
-    budget::Withdrawal,
-    commit::{Committed, Resumed, RetryBody},
+    budget::{Withdrawal, settle},
+    commit::{Committed, RetryBody},
     decision::{Decision, Failed, StopReason, decide},
     replay::Replay,
 };
 use crate::{
-    classify, deadline::Deadline, method::MethodName, metrics::RetryHandles, rejection::Rejection,
-    watch::WatchedBody,
+    context::{CallRequest, Context},
+    deadline::Deadline,
+    method_config::MethodPolicy,
+    metrics::RetryHandles,
+    rejection::Rejection,
+    upstream::MethodIndex,
 };
 
 /// What one call knows about itself.
 #[derive(Debug)]
 pub(super) struct Call {
     shared: Arc<Shared>,
+    method: MethodIndex,
+    context: Context,
     replay: Replay,
-    idempotent: bool,
-    deadline: Option<Deadline>,
     /// Attempts begun, transparent retries not counted.
     attempts: u32,
     transparent: u32,
-    delays: Option<Delays>,
+    /// Retries since the upstream last named a delay.
+    backoffs: u32,
     /// What was paid for the retry that is waiting or under way.
     withdrawal: Option<Withdrawal>,
     /// The last real failure.
@@ -49,31 +53,34 @@ pub(super) enum Next {
 }
 
 impl Call {
-    /// A call whose first attempt is on its way.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        replay: Replay,
-        idempotent: bool,
-        deadline: Option<Deadline>,
-    ) -> Self {
+    /// A call whose first attempt is `first`.
+    pub(super) fn of<C>(first: &mut C, shared: &Arc<Shared>) -> Self
+    where
+        C: CallRequest<Body = Body>,
+    {
+        let mut context = first.context();
         Self {
-            shared,
-            replay,
-            idempotent,
-            deadline,
+            method: context.method(&shared.upstream, first.request()),
+            context,
+            replay: Replay::of(first.request_mut(), shared.config.replay_bytes_max),
+            shared: Arc::clone(shared),
             attempts: 1,
             transparent: 0,
-            delays: None,
+            backoffs: 0,
             withdrawal: None,
             last: None,
             tally: None,
         }
     }
 
+    fn policy(&self) -> &MethodPolicy {
+        self.shared.upstream.policy(self.method)
+    }
+
     /// Whether to hold a response back until its first message: not one that
     /// could not be retried, and not one that is over.
     pub(super) fn may_hold<B: HttpBody>(&self, response: &Response<B>) -> bool {
-        matches!(self.replay, Replay::Whole { .. }) && !response.body().is_end_stream()
+        self.policy().holds() && self.replay.once().is_none() && !response.body().is_end_stream()
     }
 
     pub(super) fn commit<B>(
@@ -82,7 +89,7 @@ impl Call {
         first: Option<Frame<Bytes>>,
     ) -> Response<RetryBody<B>>
     where
-        B: HttpBody<Data = Bytes, Error = Status> + Unpin,
+        B: HttpBody<Data = Bytes, Error = Status>,
     {
         if self.attempts > 1 || self.transparent > 0 {
             response.extensions_mut().insert(Attempts {
@@ -92,129 +99,136 @@ impl Call {
         }
         let committed = Committed {
             shared: Arc::clone(&self.shared),
+            method: self.method,
             withdrawal: self.withdrawal.take(),
             retried: self.attempts > 1,
-            idempotent: self.idempotent,
         };
-        response.map(|body| WatchedBody::new(Resumed { first, body }, committed))
+        response.map(|rest| RetryBody::new(first, rest, committed))
     }
 
     pub(super) fn failed(&mut self, status: Status) -> Next {
-        let rejection = Rejection::of(&status).cloned();
-        if let Some(rejection) = rejection {
-            // A refusal is not an attempt: nothing was retried.
-            match self.withdrawal.take() {
-                Some(withdrawal) => {
-                    withdrawal.refund();
-                    self.attempts -= 1;
-                    self.tally().retries -= 1;
-                }
-                None if self.last.is_some() => {
-                    self.transparent -= 1;
-                    self.tally().transparent -= 1;
-                }
-                None => {}
-            }
-            return Next::Finish(match self.last.take() {
-                // The caller sees what really happened before.
-                Some(last) => self.stop(StopReason::Refused, Some(rejection), last),
-                None => status,
-            });
+        if let Some(rejection) = Rejection::of(&status).cloned() {
+            return Next::Finish(self.refused(rejection, status));
         }
-        if classify::is_answer(&status) {
+        let shared = Arc::clone(&self.shared);
+        if shared.upstream.is_answer(&status) {
             // The upstream works, and what was paid for the attempt goes back.
-            self.shared
-                .budget
-                .settle(self.withdrawal.take(), self.attempts > 1);
+            settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
         }
         // Else it is spent.
         self.withdrawal = None;
-        let now = Instant::now();
-        let again = self.replay.again();
-        let delays = &mut self.delays;
-        let shared = &self.shared;
-        let decision = decide(
-            &Failed {
-                status: &status,
-                attempts: self.attempts,
-                max_attempts: shared.config.max_attempts,
-                transparent_used: self.transparent > 0,
-                idempotent: self.idempotent,
-                committed: false,
-                once: again.as_ref().err().copied(),
-                remaining: self.deadline.map(|deadline| deadline.remaining(now)),
+        let policy = self.policy();
+        let failed = Failed {
+            status: &status,
+            rule: shared.upstream.retry_rule(&status),
+            attempts: self.attempts,
+            max_attempts: policy.max_attempts,
+            transparent_used: self.transparent > 0,
+            idempotent: policy.idempotent,
+            committed: false,
+            once: self.replay.once(),
+            remaining: self.remaining(),
+        };
+        let backoff = || shared.backoff.delay(self.backoffs + 1, shared.dice());
+        let reason = match decide(&failed, backoff) {
+            Decision::Stop(reason) => reason,
+            Decision::Transparent => match self.again() {
+                Some(request) => {
+                    tracing::debug!(failure = %status.code(), "not processed: sent again");
+                    self.transparent += 1;
+                    self.tally().transparent += 1;
+                    self.last = Some(status);
+                    return Next::Send(request);
+                }
+                None => StopReason::Committed,
             },
-            || {
-                delays
-                    .get_or_insert_with(|| Delays::new(shared.config.backoff))
-                    .next(shared.dice())
-            },
-        );
-        let reason = match (decision, again) {
-            (Decision::Transparent, Ok(request)) => {
-                self.transparent += 1;
-                self.tally().transparent += 1;
-                self.last = Some(status);
-                return Next::Send(self.numbered(request));
-            }
-            (Decision::Retry { delay, pushback }, Ok(_)) => match self.shared.budget.withdraw() {
+            Decision::Retry { delay, pushback } => match Withdrawal::from(&shared.budget) {
                 Some(withdrawal) => {
+                    tracing::debug!(failure = %status.code(), ?delay, pushback, "to be retried");
                     self.withdrawal = Some(withdrawal);
-                    if pushback && let Some(delays) = &mut self.delays {
-                        delays.reset();
-                    }
+                    // After a pushback the backoff starts over (gRFC A6).
+                    self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
                     self.tally().delay += delay;
                     self.last = Some(status);
                     return Next::Wait(delay);
                 }
                 None => StopReason::Budget,
             },
-            (Decision::Stop(reason), _) => reason,
-            (_, Err(_)) => StopReason::Committed,
         };
         Next::Finish(self.stop(reason, None, status))
     }
 
-    /// The wait is over: the request to send, unless time is up.
-    pub(super) fn after_wait(&mut self) -> Result<Request<Body>, Status> {
-        let late = self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline.0);
-        match (self.replay.again(), self.last.take()) {
-            (Ok(request), last) if !late => {
-                self.last = last;
-                self.attempts += 1;
-                self.tally().retries += 1;
-                Ok(self.numbered(request))
+    /// The attempt was refused here. That is not an attempt: if it was a retry,
+    /// nothing was retried.
+    fn refused(&mut self, rejection: Rejection, status: Status) -> Status {
+        let Some(last) = self.last.take() else {
+            return status;
+        };
+        match self.withdrawal.take() {
+            Some(withdrawal) => {
+                withdrawal.refund();
+                self.attempts -= 1;
+                self.tally().retries -= 1;
             }
-            // A timer may be late, and the deadline with it: nothing was sent,
-            // so what was paid goes back.
-            (_, last) => {
-                self.withdrawal = None;
-                let last = last.unwrap_or_else(|| Rejection::DeadlineExceeded.into_status());
-                Err(self.stop(StopReason::Deadline, None, last))
+            None => {
+                self.transparent -= 1;
+                self.tally().transparent -= 1;
             }
         }
+        // The caller sees what really happened before.
+        self.stop(StopReason::Refused, Some(rejection), last)
     }
 
-    /// The upstream is told how many attempts came before (gRFC A6).
-    fn numbered(&self, mut request: Request<Body>) -> Request<Body> {
+    /// The wait is over: the request to send, unless time is up.
+    pub(super) fn after_wait(&mut self) -> Result<Request<Body>, Status> {
+        if self.remaining().is_none_or(|left| !left.is_zero()) {
+            self.attempts += 1;
+            if let Some(request) = self.again() {
+                self.tally().retries += 1;
+                return Ok(request);
+            }
+            self.attempts -= 1;
+        }
+        // A timer may be late, and the deadline with it: nothing was sent, so
+        // what was paid goes back.
+        self.withdrawal = None;
+        let last = self.last.take();
+        let last = last.unwrap_or_else(|| Rejection::DeadlineExceeded.into_status());
+        Err(self.stop(StopReason::Deadline, None, last))
+    }
+
+    /// The request again. The upstream is told how many attempts came before
+    /// (gRFC A6).
+    fn again(&self) -> Option<Request<Body>> {
+        let mut request = self.replay.again()?;
         if self.attempts > 1 {
             let previous = HeaderValue::from(self.attempts - 1);
             request
                 .headers_mut()
                 .insert(PREVIOUS_ATTEMPTS_HEADER, previous);
         }
-        request
+        Some(request)
     }
 
-    pub(super) fn sent(&mut self) {
+    /// `request` as it goes down: another attempt begins.
+    pub(super) fn send<C: CallRequest<Body = Body>>(&mut self, request: Request<Body>) -> C {
         if let Some(withdrawal) = &mut self.withdrawal {
             withdrawal.sent();
         }
+        let previous = self.attempts + self.transparent - 1;
+        let context = self
+            .context
+            .retry(Instant::now(), previous, self.withdrawal.is_none());
+        C::from_parts(request, context)
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        let deadline = self.context.deadline?;
+        Some(Deadline(deadline).remaining(Instant::now()))
     }
 
     fn stop(&self, reason: StopReason, rejection: Option<Rejection>, last: Status) -> Status {
+        tracing::debug!(reason = reason.as_str(), failure = %last.code(), "not retried");
         self.shared.stopped.count(reason);
         RetryStopped {
             reason,
@@ -227,23 +241,11 @@ impl Call {
     }
 
     fn tally(&mut self) -> &mut Tally {
-        let Self {
-            tally,
-            shared,
-            replay,
-            ..
-        } = self;
-        tally.get_or_insert_with(|| {
-            let method = match replay {
-                Replay::Whole { parts, .. } => MethodName::generated(&parts.extensions),
-                Replay::Once(_) => None,
-            };
-            Tally {
-                handles: shared.methods.get(method),
-                retries: 0,
-                transparent: 0,
-                delay: Duration::ZERO,
-            }
+        self.tally.get_or_insert_with(|| Tally {
+            handles: Arc::clone(self.shared.methods.get(self.method)),
+            retries: 0,
+            transparent: 0,
+            delay: Duration::ZERO,
         })
     }
 }

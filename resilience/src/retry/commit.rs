@@ -3,74 +3,109 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::{
     Shared,
-    budget::Withdrawal,
+    budget::{Withdrawal, settle},
     decision::{Decision, Failed, decide},
 };
-use crate::{
-    classify,
-    rejection::Rejection,
-    watch::{End, Watch, WatchedBody},
-};
+use crate::{rejection::Rejection, upstream::MethodIndex};
 
-/// Settles with the budget when the response that the caller got is over.
+/// Settles with the budget when the response that the caller got is over. A
+/// response that is dropped settles nothing: what was paid for it is spent.
 #[derive(Debug)]
-pub struct Committed {
+pub(super) struct Committed {
     pub(super) shared: Arc<Shared>,
+    pub(super) method: MethodIndex,
     pub(super) withdrawal: Option<Withdrawal>,
     pub(super) retried: bool,
-    pub(super) idempotent: bool,
 }
 
-impl Watch for Committed {
-    fn ended(self, end: End<'_>) {
-        match end {
-            End::Ok => self.shared.budget.settle(self.withdrawal, self.retried),
-            End::Failed(status) if classify::is_answer(status) => {
-                self.shared.budget.settle(self.withdrawal, self.retried);
-            }
-            End::Failed(status) if Rejection::of(status).is_none() => {
-                let failed = Failed {
-                    status,
-                    attempts: 1,
-                    max_attempts: self.shared.config.max_attempts,
-                    transparent_used: false,
-                    idempotent: self.idempotent,
-                    committed: true,
-                    once: None,
-                    remaining: None,
-                };
-                if let Decision::Stop(reason) = decide(&failed, || Duration::ZERO) {
-                    self.shared.stopped.count(reason);
-                }
-            }
-            End::Failed(_) | End::Dropped => {}
+impl Committed {
+    fn succeeded(self) {
+        settle(&*self.shared.budget, self.withdrawal, self.retried);
+    }
+
+    fn failed(self, status: &Status) {
+        let upstream = &self.shared.upstream;
+        if upstream.is_answer(status) {
+            return self.succeeded();
+        }
+        if Rejection::of(status).is_some() {
+            return;
+        }
+        let policy = upstream.policy(self.method);
+        let failed = Failed {
+            status,
+            rule: upstream.retry_rule(status),
+            attempts: 1,
+            max_attempts: policy.max_attempts,
+            transparent_used: false,
+            idempotent: policy.idempotent,
+            committed: true,
+            once: None,
+            remaining: None,
+        };
+        if let Decision::Stop(reason) = decide(&failed, || Duration::ZERO) {
+            self.shared.stopped.count(reason);
         }
     }
 }
 
-/// The response body of a call that may have been retried.
-pub(crate) type RetryBody<B> = WatchedBody<Resumed<B>, Committed>;
-
-/// A body whose first frame has been read already.
-#[derive(Debug, Default)]
-pub struct Resumed<B> {
-    pub(super) first: Option<Frame<Bytes>>,
-    pub(super) body: B,
+/// The response body of a call that may have been retried: its first frame,
+/// which has been read already, and the rest.
+#[derive(Debug)]
+pub struct RetryBody<B> {
+    first: Option<Frame<Bytes>>,
+    rest: B,
+    committed: Option<Committed>,
 }
 
-impl<B> HttpBody for Resumed<B>
+impl<B> RetryBody<B> {
+    pub(super) fn new(first: Option<Frame<Bytes>>, rest: B, committed: Committed) -> Self
+    where
+        B: Body<Data = Bytes, Error = Status>,
+    {
+        // A body that is over at once may never be polled.
+        let over = first.is_none() && rest.is_end_stream();
+        let mut body = Self {
+            first,
+            rest,
+            committed: Some(committed),
+        };
+        if over {
+            body.succeeded();
+        }
+        body
+    }
+
+    fn succeeded(&mut self) {
+        if let Some(committed) = self.committed.take() {
+            committed.succeeded();
+        }
+    }
+}
+
+impl<B: Default> Default for RetryBody<B> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            rest: B::default(),
+            committed: None,
+        }
+    }
+}
+
+impl<B> Body for RetryBody<B>
 where
-    B: HttpBody<Data = Bytes, Error = Status> + Unpin,
+    B: Body<Data = Bytes, Error = Status> + Unpin,
 {
     type Data = Bytes;
     type Error = Status;
@@ -80,19 +115,29 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        match this.first.take() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut this.body).poll_frame(cx),
+        let frame = match this.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(Pin::new(&mut this.rest).poll_frame(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) if frame.is_data() => {}
+            Some(Ok(_)) | None => this.succeeded(),
+            Some(Err(status)) => {
+                if let Some(committed) = this.committed.take() {
+                    committed.failed(status);
+                }
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.body.is_end_stream()
+        self.first.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         // Of the rest; the first frame may add to it.
-        let rest = self.body.size_hint();
+        let rest = self.rest.size_hint();
         if self.first.is_none() {
             rest
         } else {

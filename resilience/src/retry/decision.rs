@@ -5,13 +5,15 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::{pushback::Pushback, replay::Why};
-use crate::classify::{self, Retry};
+use crate::classify::RetryRule;
 
 /// What is known when an attempt has failed.
 #[derive(Debug)]
 pub(crate) struct Failed<'a> {
     /// How.
     pub(crate) status: &'a Status,
+    /// What that means.
+    pub(crate) rule: RetryRule,
     /// The attempts so far, transparent ones not counted, this one included.
     pub(crate) attempts: u32,
     /// The attempts that are allowed.
@@ -99,6 +101,10 @@ impl StopReason {
     }
 }
 
+/// Longest wait before a retry of a call that has no deadline: every wait has
+/// a bound.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Decides. `backoff` is the delay to wait when the upstream names none.
 ///
 /// The order of the questions decides which reason is told, and that is all:
@@ -107,11 +113,14 @@ impl StopReason {
 pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) -> Decision {
     use Decision::{Stop, Transparent};
 
-    let no_time = |delay| failed.remaining.is_some_and(|remaining| delay >= remaining);
-    let rule = classify::retry(failed.status);
+    let no_time = |delay| match failed.remaining {
+        Some(remaining) => delay >= remaining,
+        None => delay > WAIT_MAX,
+    };
+    let rule = failed.rule;
     let pushback = Pushback::of(failed.status);
 
-    if rule == Retry::NotProcessed
+    if rule == RetryRule::NotProcessed
         && !failed.transparent_used
         && !failed.committed
         && failed.once.is_none()
@@ -123,11 +132,11 @@ pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) ->
         };
     }
     let may = match rule {
-        Retry::Never => Err(StopReason::NotRetryable),
-        Retry::NotProcessed => Ok(()),
-        Retry::IdempotentWithPushback if pushback.is_none() => Err(StopReason::NotRetryable),
-        Retry::Idempotent | Retry::IdempotentWithPushback if failed.idempotent => Ok(()),
-        Retry::Idempotent | Retry::IdempotentWithPushback => Err(StopReason::NotIdempotent),
+        RetryRule::Never => Err(StopReason::NotRetryable),
+        RetryRule::NotProcessed => Ok(()),
+        RetryRule::IdempotentWithPushback if pushback.is_none() => Err(StopReason::NotRetryable),
+        RetryRule::Idempotent | RetryRule::IdempotentWithPushback if failed.idempotent => Ok(()),
+        RetryRule::Idempotent | RetryRule::IdempotentWithPushback => Err(StopReason::NotIdempotent),
     };
     if let Err(reason) = may {
         return Stop(reason);
@@ -162,13 +171,17 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::edge::{Delivery, TransportError};
+    use crate::{
+        classify::{Classify as _, GrpcClassifier},
+        edge::{Delivery, TransportError},
+    };
 
     const BACKOFF: Duration = Duration::from_millis(25);
 
     fn failed(status: &Status) -> Failed<'_> {
         Failed {
             status,
+            rule: GrpcClassifier.retry(status),
             attempts: 1,
             max_attempts: 3,
             transparent_used: false,
@@ -300,6 +313,19 @@ mod tests {
     }
 
     #[test]
+    fn a_call_without_a_deadline_waits_a_minute_and_no_longer() {
+        let decided = |pushback| {
+            let status = with_pushback(Code::Unavailable, pushback);
+            decided(&Failed {
+                remaining: None,
+                ..failed(&status)
+            })
+        };
+        assert!(matches!(decided("60000"), Decision::Retry { .. }));
+        assert_eq!(decided("60001"), Decision::Stop(StopReason::Deadline));
+    }
+
+    #[test]
     fn what_was_not_processed_is_sent_again_at_once_whatever_the_method_and_once_only() {
         let status = not_processed();
         let first = Failed {
@@ -336,7 +362,7 @@ mod tests {
     proptest! {
         /// gRFC A6, case R11.
         #[test]
-        fn no_retry_breaks_a_rule(
+        fn r11_no_retry_breaks_a_rule(
             code in 1..=16,
             attempts in 1_u32..8,
             max_attempts in 1_u32..=5,
@@ -359,6 +385,7 @@ mod tests {
             let remaining = remaining_ms.map(Duration::from_millis);
             let failed = Failed {
                 status: &status,
+                rule: GrpcClassifier.retry(&status),
                 attempts,
                 max_attempts,
                 transparent_used,
@@ -379,7 +406,7 @@ mod tests {
                     prop_assert!(idempotent || unprocessed);
                     prop_assert!(pushback.is_none_or(|value| value >= 0));
                     prop_assert_eq!(named, pushback.is_some());
-                    prop_assert!(remaining.is_none_or(|left| delay < left));
+                    prop_assert!(delay < remaining.unwrap_or(Duration::MAX));
                     if !named {
                         prop_assert_eq!(delay, Duration::from_millis(backoff_ms));
                     }

@@ -20,15 +20,14 @@ use super::{
     Shared,
     call::{Call, Next},
     commit::RetryBody,
-    replay::Replay,
 };
-use crate::deadline::Deadline;
+use crate::context::CallRequest;
 
 pin_project! {
     /// The future of [`Retry`](super::Retry).
-    pub struct RetryFuture<S, B>
+    pub struct RetryFuture<S, C, B>
     where
-        S: Service<Request<Body>>,
+        S: Service<C>,
     {
         service: S,
         call: Call,
@@ -51,20 +50,14 @@ pin_project! {
     }
 }
 
-impl<S, B> RetryFuture<S, B>
+impl<S, C, B> RetryFuture<S, C, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Status>,
+    S: Service<C, Response = Response<B>, Error = Status>,
+    C: CallRequest<Body = Body>,
 {
-    pub(super) fn new(
-        mut service: S,
-        shared: Arc<Shared>,
-        replay: Replay,
-        first: Request<Body>,
-        idempotent: bool,
-        deadline: Option<Deadline>,
-    ) -> Self {
+    pub(super) fn new(mut service: S, shared: &Arc<Shared>, mut first: C) -> Self {
+        let call = Call::of(&mut first, shared);
         let future = service.call(first);
-        let call = Call::new(shared, replay, idempotent, deadline);
         Self {
             service,
             call,
@@ -73,9 +66,10 @@ where
     }
 }
 
-impl<S, B> Future for RetryFuture<S, B>
+impl<S, C, B> Future for RetryFuture<S, C, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Status>,
+    S: Service<C, Response = Response<B>, Error = Status>,
+    C: CallRequest<Body = Body>,
     B: HttpBody<Data = Bytes, Error = Status> + Unpin,
 {
     type Output = Result<Response<RetryBody<B>>, Status>;
@@ -127,8 +121,7 @@ where
                         let Some(request) = request.take() else {
                             return Poll::Pending;
                         };
-                        this.call.sent();
-                        let future = this.service.call(request);
+                        let future = this.service.call(this.call.send(request));
                         this.state.set(State::Attempt { future });
                         continue;
                     }
@@ -148,9 +141,9 @@ where
     }
 }
 
-impl<S, B> fmt::Debug for RetryFuture<S, B>
+impl<S, C, B> fmt::Debug for RetryFuture<S, C, B>
 where
-    S: Service<Request<Body>>,
+    S: Service<C>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture")

@@ -7,9 +7,40 @@
 //! | `backoff.rs` | how long to wait; the one file that knows the `backoff` crate |
 //! | `pushback.rs` | when the upstream says when |
 //! | `replay.rs` | a request that can be sent again |
+//! | `head.rs` | all of it but its body |
 //! | `future.rs` | the future of one call: attempts and waits |
 //! | `call.rs` | what one call knows, and what it does when an attempt fails |
 //! | `commit.rs` | a response that the caller has been given |
+//!
+//! # gRPC retry (gRFC A6): what is the same, what is not
+//!
+//! The cases are those of the test suites of gRPC's own clients; each is a test
+//! here with the same letter and number in its name, in `tests/stack/a6` and
+//! `tests/wire/a6.rs`.
+//!
+//! | cases | what gRPC does | what happens here |
+//! | --- | --- | --- |
+//! | R: attempts | counts all but transparent retries, tells the upstream by `grpc-previous-rpc-attempts`; takes more than 5 for 5 | the same; 0, or more than 5, is an error of the configuration |
+//! | C: commit | a response is final at its head | at its first message: most servers send a head before their handler fails, and such failures would never be retried. [`Commit::Headers`] is gRPC's rule, and that of streaming methods |
+//! | C: replay | keeps what a caller streams, up to a bound of the call and one of the channel, and streams it again | keeps what is complete when the call begins, up to a bound (`replay_bytes_max`); what is streamed is sent once. All calls together keep at most the bound times the concurrency limit |
+//! | P: pushback | the delay; then backoff starts anew; negative or malformed means no | the same. Several values, or one of more than 32 bits, mean no: implementations differ, and this is the cautious reading |
+//! | P, D: a delay that ends after the deadline | waits for the deadline, and says DEADLINE_EXCEEDED | answers at once, with the last real status; nothing would come of the wait but the wait |
+//! | P: RESOURCE_EXHAUSTED | as its policy lists it | retried only when the upstream says when |
+//! | B: backoff | ±20 % around the exponential | from zero to it ([`BackoffConfig`] says why) |
+//! | T: throttle | stops while half of its tokens are gone; a token for each failure | [`BudgetConfig`]: a token for each retry, back when it succeeds. At 25 % failures that keeps 98.1 % of calls, and gRPC's 74.9 % |
+//! | X: transparent retries | without end for what never left, once for what the upstream has not looked at, at the first attempt only | one per call for both, at any attempt; further ones wait and pay like others, so that an upstream that is not there is not called in a loop |
+//! | D: an attempt that says nothing | an experiment; CANCELLED when it was the last | `attempt_timeout`; DEADLINE_EXCEEDED |
+//!
+//! A commit at the head, for all methods or for one, with the rest as it is:
+//!
+//! ```
+//! use resilience::{Commit, ResilienceConfig, RetryConfig};
+//!
+//! let config = ResilienceConfig {
+//!     retry: RetryConfig { commit: Commit::Headers, ..RetryConfig::default() },
+//!     ..ResilienceConfig::default()
+//! };
+//! ```
 
 mod backoff;
 mod budget;
@@ -17,6 +48,7 @@ mod call;
 mod commit;
 mod decision;
 mod future;
+mod head;
 mod pushback;
 mod replay;
 
@@ -28,20 +60,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderName, Request, Response};
+use http::{Extensions, HeaderName, Response};
+use metrics::Gauge;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub(crate) use self::commit::RetryBody;
 pub(crate) use self::pushback::PUSHBACK_HEADER;
-pub use self::{backoff::BackoffConfig, budget::BudgetConfig, decision::StopReason};
-use self::{budget::Budget, future::RetryFuture, replay::Replay};
+pub use self::{
+    backoff::{Backoff, BackoffConfig},
+    budget::{BudgetConfig, RetryBudget, TokenBucket},
+    commit::RetryBody,
+    decision::StopReason,
+    future::RetryFuture,
+};
 use crate::{
     config::{ConfigError, require},
-    method::{MethodName, MethodSet},
-    metrics::{self, MethodTable, RetriesStopped, RetryHandles},
+    context::CallRequest,
+    method_config::Commit,
+    metrics::{RetriesStopped, RetryHandles, budget_tokens, retries},
     rejection::Rejection,
+    upstream::{PerMethod, Upstream},
 };
 
 /// How many attempts were made before this one, for the upstream (gRFC A6).
@@ -55,6 +94,7 @@ const PREVIOUS_ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("grpc-previ
 /// | --- | --- | --- |
 /// | `max_attempts` | 3 | the SRE book, the AWS SDKs and resilience4j agree |
 /// | `backoff` | 25 ms doubling to 250 ms | see [`BackoffConfig`] |
+/// | `commit` | at the first message | a handler that fails after its head can be retried |
 /// | `replay_bytes_max` | 1 MiB | as grpc-java |
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryConfig {
@@ -63,6 +103,8 @@ pub struct RetryConfig {
     pub max_attempts: u32,
     /// The delays between attempts.
     pub backoff: BackoffConfig,
+    /// When a response is final.
+    pub commit: Commit,
     /// Bytes of a request, encoded, that are kept to send it again; a larger
     /// one is sent once.
     pub replay_bytes_max: usize,
@@ -75,6 +117,7 @@ impl Default for RetryConfig {
         Self {
             max_attempts: 3,
             backoff: BackoffConfig::default(),
+            commit: Commit::default(),
             replay_bytes_max: 1 << 20,
             seed: None,
         }
@@ -83,13 +126,12 @@ impl Default for RetryConfig {
 
 impl RetryConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        require(
-            (1..=5).contains(&self.max_attempts),
-            "retry.max_attempts",
-            "1 to 5",
-            self.max_attempts,
-        )?;
+        Self::validate_attempts("retry.max_attempts", self.max_attempts)?;
         self.backoff.validate()
+    }
+
+    pub(crate) fn validate_attempts(field: &'static str, attempts: u32) -> Result<(), ConfigError> {
+        require((1..=5).contains(&attempts), field, "1 to 5", attempts)
     }
 }
 
@@ -117,12 +159,14 @@ pub struct RetryLayer {
 
 #[derive(Debug)]
 struct Shared {
+    upstream: Upstream,
     config: RetryConfig,
-    budget: Budget,
-    idempotent: MethodSet,
+    backoff: Arc<dyn Backoff>,
+    budget: Arc<dyn RetryBudget>,
+    tokens: Gauge,
     dice: Mutex<fastrand::Rng>,
     stopped: RetriesStopped,
-    methods: MethodTable<RetryHandles>,
+    methods: PerMethod<Arc<RetryHandles>>,
 }
 
 impl Shared {
@@ -136,34 +180,36 @@ impl Shared {
 }
 
 impl RetryLayer {
-    /// Retries calls to `upstream` to the methods in `idempotent`, and to any
-    /// method when provably not processed. `methods` exist in metrics from the
-    /// start, at zero.
-    ///
-    /// # Errors
-    /// The first rule that does not hold.
-    pub fn new(
-        upstream: &str,
-        config: RetryConfig,
-        budget: BudgetConfig,
-        idempotent: MethodSet,
-        methods: &MethodSet,
-    ) -> Result<Self, ConfigError> {
-        config.validate()?;
-        budget.validate()?;
-        let dice = config
-            .seed
-            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Ok(Self {
+    /// Retries calls to `upstream`.
+    #[must_use]
+    pub fn new(upstream: &Upstream) -> Self {
+        let config = upstream.config();
+        let policies = &config.policies;
+        let layer = Self {
             shared: Arc::new(Shared {
-                budget: Budget::new(upstream, budget),
-                idempotent,
-                dice: Mutex::new(dice),
-                stopped: RetriesStopped::new(upstream),
-                methods: metrics::retries(upstream, methods),
-                config,
+                backoff: match &policies.backoff {
+                    Some(backoff) => Arc::clone(backoff),
+                    None => Arc::new(config.retry.backoff),
+                },
+                budget: match &policies.budget {
+                    Some(budget) => Arc::clone(budget),
+                    None => Arc::new(TokenBucket::full(config.budget)),
+                },
+                tokens: budget_tokens(upstream.name()),
+                dice: Mutex::new(
+                    config
+                        .retry
+                        .seed
+                        .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
+                ),
+                stopped: RetriesStopped::new(upstream.name()),
+                methods: retries(upstream),
+                config: config.retry.clone(),
+                upstream: upstream.clone(),
             }),
-        })
+        };
+        layer.refresh_metrics();
+        layer
     }
 
     /// Tokens in the retry budget: the retries that it allows at this moment.
@@ -172,9 +218,11 @@ impl RetryLayer {
         self.shared.budget.tokens()
     }
 
-    /// Brings the gauge of the budget up to date: to be called before each scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its layers.
+    /// Brings the gauge of the budget up to date: to be called before each
+    /// scrape. [`ResilienceLayer`](crate::ResilienceLayer) does it for all its
+    /// layers.
     pub fn refresh_metrics(&self) {
-        self.shared.budget.refresh_metrics();
+        self.shared.tokens.set(self.budget_tokens());
     }
 }
 
@@ -205,34 +253,25 @@ pub struct Retry<S> {
     shared: Arc<Shared>,
 }
 
-impl<S, B> Service<Request<Body>> for Retry<S>
+impl<S, C, B> Service<C> for Retry<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Status> + Clone,
+    S: Service<C, Response = Response<B>, Error = Status> + Clone,
+    C: CallRequest<Body = Body>,
     B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
     type Response = Response<RetryBody<B>>;
     type Error = Status;
-    type Future = RetryFuture<S, B>;
+    type Future = RetryFuture<S, C, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let idempotent = self.shared.idempotent.contains(MethodName::of(&request));
-        let deadline = request.extensions().get().copied();
-        let (replay, first) = Replay::new(request, self.shared.config.replay_bytes_max);
+    fn call(&mut self, call: C) -> Self::Future {
         // The service that is ready makes the first attempt; a copy stays.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
-        RetryFuture::new(
-            ready,
-            Arc::clone(&self.shared),
-            replay,
-            first,
-            idempotent,
-            deadline,
-        )
+        RetryFuture::new(ready, &self.shared, call)
     }
 }
 

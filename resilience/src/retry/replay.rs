@@ -1,22 +1,26 @@
 //! A request that can be sent again.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use http::{Request, request};
+use http::Request;
 use http_body::{Body as _, Frame};
 use tonic::{Status, body::Body};
 
-/// A request, taken apart so that it can be sent again if its body allows.
+use super::head::Head;
+
+/// What is kept of a request, so that it can be sent again if its body allows.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // the large one is the usual one
 pub(crate) enum Replay {
     /// The whole body is here.
     Whole {
-        /// Everything but the body. Boxed, as most calls never look back.
-        parts: Box<request::Parts>,
+        /// Everything but the body.
+        head: Head,
         /// The body.
         frames: Frames,
     },
@@ -60,61 +64,73 @@ impl Frames {
 const FRAMES_MAX: usize = 1024;
 
 impl Replay {
-    /// Takes `request` apart, and returns it as it is to be sent first.
+    /// Keeps what it takes to send `request` again, which then is as it is to
+    /// be sent first.
     ///
     /// The body is polled at once, without waiting. That of a unary call is
     /// complete by then; one that is not belongs to a stream, which is how the
     /// two are told apart. What was read goes out in front of the rest.
-    pub(crate) fn new(request: Request<Body>, bytes_max: usize) -> (Self, Request<Body>) {
-        let (parts, mut body) = request.into_parts();
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut frames = Frames::default();
-        let mut size = 0;
-        let mut tail = None;
-        let why = loop {
-            match Pin::new(&mut body).poll_frame(&mut cx) {
-                Poll::Ready(None) => {
-                    let first = Request::from_parts(parts.clone(), played(frames.clone(), None));
-                    return (
-                        Self::Whole {
-                            parts: Box::new(parts),
-                            frames,
-                        },
-                        first,
-                    );
-                }
-                Poll::Pending => break Why::Streaming,
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        size += data.len();
-                        frames.push(data);
-                        if size > bytes_max || frames.more.len() >= FRAMES_MAX {
-                            break Why::TooLarge;
-                        }
-                    }
-                    Err(trailers) => {
-                        tail = Some(Ok(trailers));
-                        break Why::Streaming;
-                    }
-                },
-                Poll::Ready(Some(Err(status))) => {
-                    tail = Some(Err(status));
-                    break Why::Streaming;
+    pub(crate) fn of(request: &mut Request<Body>, bytes_max: usize) -> Self {
+        let mut body = mem::take(request.body_mut());
+        match read(&mut body, bytes_max) {
+            Ok(frames) => {
+                *request.body_mut() = played(frames.clone(), None);
+                Self::Whole {
+                    head: Head::of(request),
+                    frames,
                 }
             }
-        };
-        let body = played(frames, Some(Rest { tail, body }));
-        (Self::Once(why), Request::from_parts(parts, body))
+            Err((frames, tail, why)) => {
+                *request.body_mut() = played(frames, Some(Rest { tail, body }));
+                Self::Once(why)
+            }
+        }
     }
 
-    /// The request again, or why not.
-    pub(crate) fn again(&self) -> Result<Request<Body>, Why> {
+    /// Why it can be sent only once, if so.
+    pub(crate) fn once(&self) -> Option<Why> {
         match self {
-            Self::Whole { parts, frames } => Ok(Request::from_parts(
-                (**parts).clone(),
-                played(frames.clone(), None),
-            )),
-            Self::Once(why) => Err(*why),
+            Self::Whole { .. } => None,
+            Self::Once(why) => Some(*why),
+        }
+    }
+
+    /// The request again, if that can be.
+    pub(crate) fn again(&self) -> Option<Request<Body>> {
+        match self {
+            Self::Whole { head, frames } => Some(head.request(played(frames.clone(), None))),
+            Self::Once(_) => None,
+        }
+    }
+}
+
+/// Read, but not data.
+type Tail = Option<Result<Frame<Bytes>, Status>>;
+
+/// Reads what is there of `body`: all of it, or what it is up to where it
+/// cannot be kept.
+#[expect(clippy::result_large_err)] // taken apart at once, in the one place that calls it
+fn read(body: &mut Body, bytes_max: usize) -> Result<Frames, (Frames, Tail, Why)> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut frames = Frames::default();
+    let mut size = 0;
+    loop {
+        match Pin::new(&mut *body).poll_frame(&mut cx) {
+            Poll::Ready(None) => return Ok(frames),
+            Poll::Pending => return Err((frames, None, Why::Streaming)),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    size += data.len();
+                    frames.push(data);
+                    if size > bytes_max || frames.more.len() >= FRAMES_MAX {
+                        return Err((frames, None, Why::TooLarge));
+                    }
+                }
+                Err(trailers) => return Err((frames, Some(Ok(trailers)), Why::Streaming)),
+            },
+            Poll::Ready(Some(Err(status))) => {
+                return Err((frames, Some(Err(status)), Why::Streaming));
+            }
         }
     }
 }
@@ -140,8 +156,7 @@ struct Played {
 
 #[derive(Debug)]
 struct Rest {
-    /// Read, but not data.
-    tail: Option<Result<Frame<Bytes>, Status>>,
+    tail: Tail,
     body: Body,
 }
 
@@ -189,6 +204,12 @@ mod tests {
         request
     }
 
+    /// What is kept, and what is sent first.
+    fn replay(body: Body, bytes_max: usize) -> (Replay, Request<Body>) {
+        let mut request = request(body);
+        (Replay::of(&mut request, bytes_max), request)
+    }
+
     fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
         Ok(Frame::data(Bytes::from_static(text.as_bytes())))
     }
@@ -202,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn a_complete_body_is_sent_again_as_often_as_asked() {
         let body = Body::new(StreamBody::new(iter([data("hello "), data("world")])));
-        let (replay, first) = Replay::new(request(body), 1024);
+        let (replay, first) = replay(body, 1024);
 
         assert_eq!(text(first).await.unwrap(), "hello world");
         for _ in 0..3 {
@@ -215,11 +236,11 @@ mod tests {
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         sender.send(data("now ")).await.unwrap();
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let (replay, first) = Replay::new(request(Body::new(StreamBody::new(stream))), 1024);
+        let (replay, first) = replay(Body::new(StreamBody::new(stream)), 1024);
         sender.send(data("later")).await.unwrap();
         drop(sender);
 
-        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+        assert_eq!(replay.once().unwrap(), Why::Streaming);
         assert_eq!(text(first).await.unwrap(), "now later");
     }
 
@@ -230,9 +251,9 @@ mod tests {
             data("five!"),
             data("six"),
         ])));
-        let (replay, first) = Replay::new(request(body), 8);
+        let (replay, first) = replay(body, 8);
 
-        assert_eq!(replay.again().unwrap_err(), Why::TooLarge);
+        assert_eq!(replay.once().unwrap(), Why::TooLarge);
         assert_eq!(text(first).await.unwrap(), "fourfive!six");
     }
 
@@ -242,9 +263,9 @@ mod tests {
             data("half"),
             Err(Status::out_of_range("message too large")),
         ])));
-        let (replay, first) = Replay::new(request(body), 1024);
+        let (replay, first) = replay(body, 1024);
 
-        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+        assert_eq!(replay.once().unwrap(), Why::Streaming);
         assert_eq!(
             text(first).await.unwrap_err().code(),
             tonic::Code::OutOfRange
@@ -265,21 +286,21 @@ mod tests {
                 Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
             }
         }
-        let (replay, _) = Replay::new(request(Body::new(Babble)), 1024);
-        assert_eq!(replay.again().unwrap_err(), Why::TooLarge);
+        let (replay, _) = replay(Body::new(Babble), 1024);
+        assert_eq!(replay.once().unwrap(), Why::TooLarge);
     }
 
     #[test]
     fn a_body_that_never_begins_does_not_block() {
         let body = Body::new(StreamBody::new(pending::<Result<Frame<Bytes>, Status>>()));
-        let (replay, _) = Replay::new(request(body), 1024);
-        assert_eq!(replay.again().unwrap_err(), Why::Streaming);
+        let (replay, _) = replay(body, 1024);
+        assert_eq!(replay.once().unwrap(), Why::Streaming);
     }
 
     #[test]
     fn the_last_frame_ends_the_stream_and_no_length_is_claimed() {
         let body = Body::new(StreamBody::new(iter([data("hello")]).chain(iter([]))));
-        let (_, first) = Replay::new(request(body), 1024);
+        let (_, first) = replay(body, 1024);
 
         let mut body = first.into_body();
         assert_eq!(body.size_hint().exact(), None);

@@ -4,18 +4,25 @@
 //! | --- | --- |
 //! | `upstream.rs` | an upstream in memory that does as it is told |
 //! | `deadline.rs` | time |
-//! | `retry.rs` | attempts, replay, budget |
+//! | `../feed` | a service that streams, and its client |
+//! | `a6/` | retries, by the cases of gRFC A6 |
+//! | `retry.rs` | replay, budget, and who may be retried |
+//! | `streaming/` | methods that stream |
 //! | `breaker.rs` | the circuit |
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
 
+mod a6;
 mod breaker;
 mod deadline;
+#[path = "../feed/mod.rs"]
+mod feed;
 mod limit;
 mod metrics;
 mod retry;
+mod streaming;
 mod upstream;
 
 use std::time::Duration;

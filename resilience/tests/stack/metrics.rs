@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use resilience::{COUNT_BUCKETS, DURATION_BUCKETS, ResilienceConfig};
+use proto::user::user_service_client::UserServiceClient;
+use resilience::{COUNT_BUCKETS, DURATION_BUCKETS, ResilienceConfig, ResilienceLayer};
 use tonic::Code;
+use tower::Layer as _;
 
 use crate::{
     config,
@@ -14,6 +16,17 @@ use crate::{
 
 /// A stack that reports to a recorder of its own.
 fn measured(upstream: &Upstream, config: ResilienceConfig) -> (Client, PrometheusHandle) {
+    let (layer, handle) = recorded("upstream", config);
+    layer.refresh_metrics();
+    let client = UserServiceClient::new(layer.layer(upstream.clone()));
+    (client, handle)
+}
+
+/// Its layer.
+pub(crate) fn recorded(
+    upstream: &str,
+    config: ResilienceConfig,
+) -> (ResilienceLayer, PrometheusHandle) {
     let mut builder = PrometheusBuilder::new()
         .set_buckets(DURATION_BUCKETS)
         .unwrap();
@@ -24,13 +37,12 @@ fn measured(upstream: &Upstream, config: ResilienceConfig) -> (Client, Prometheu
     }
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
-    let (client, layer) = metrics::with_local_recorder(&recorder, || upstream.client(config));
-    layer.refresh_metrics();
-    (client, handle)
+    let layer = metrics::with_local_recorder(&recorder, || ResilienceLayer::new(upstream, config));
+    (layer.unwrap(), handle)
 }
 
 /// The lines of a scrape that are not histogram buckets, `series value`.
-fn lines(handle: &PrometheusHandle) -> BTreeSet<String> {
+pub(crate) fn lines(handle: &PrometheusHandle) -> BTreeSet<String> {
     handle
         .render()
         .lines()

@@ -1,13 +1,13 @@
 //! Attempts, replay, budget.
 
-use std::{future::poll_fn, time::Duration};
+use std::future::poll_fn;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Request;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use resilience::{Attempts, Rejection, ResilienceConfig, RetryStopped, StopReason};
+use resilience::{Rejection, ResilienceConfig, RetryStopped, StopReason};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, body::Body};
 use tower::{Layer as _, Service as _};
@@ -20,23 +20,6 @@ use crate::{
 
 fn stopped(status: &tonic::Status) -> Option<StopReason> {
     RetryStopped::of(status).map(RetryStopped::reason)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failed_attempt_is_made_again_and_says_so() {
-    let upstream = Upstream::replies([Reply::code(Code::Unavailable), Reply::Valid]);
-    let (mut client, _) = upstream.client(config());
-
-    let reply = client
-        .validate_user(proto::user::ValidateUserRequest::default())
-        .await
-        .unwrap();
-
-    assert_eq!(Attempts::of(reply.extensions()).retries, 1);
-    let seen = upstream.seen();
-    assert_eq!(seen.len(), 2);
-    assert_eq!(seen[0].headers.get("grpc-previous-rpc-attempts"), None);
-    assert_eq!(seen[1].headers["grpc-previous-rpc-attempts"], "1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,22 +43,6 @@ async fn a_body_is_replayed() {
             seen[0].headers["content-type"]
         );
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_status_in_trailers_is_retried_until_a_message_has_come() {
-    let upstream = Upstream::replies([Reply::Trailers(Code::Unavailable), Reply::Valid]);
-    let (mut client, _) = upstream.client(config());
-    validate(&mut client).await.unwrap();
-    assert_eq!(upstream.count(), 2);
-
-    let upstream = Upstream::always(Reply::MessageThenTrailers(Code::Unavailable));
-    let (mut client, _) = upstream.client(config());
-    assert_eq!(
-        validate(&mut client).await.unwrap_err().code(),
-        Code::Unavailable
-    );
-    assert_eq!(upstream.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,69 +72,6 @@ async fn a_method_that_is_not_idempotent_is_not_retried_unless_it_was_not_proces
         layer.budget_tokens(),
         20.0,
         "it was not sent, and costs nothing"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_transparent_retry_is_made_at_once_and_only_once() {
-    let mut config = config();
-    config.retry.max_attempts = 1;
-    let upstream = Upstream::always(Reply::Refused);
-    let (mut client, _) = upstream.client(config);
-    let start = Instant::now();
-
-    let status = validate(&mut client).await.unwrap_err();
-
-    assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(stopped(&status), Some(StopReason::Attempts));
-    assert_eq!(RetryStopped::of(&status).unwrap().attempts(), 2);
-    assert_eq!(upstream.count(), 2);
-    assert_eq!(start.elapsed(), Duration::ZERO);
-    for seen in upstream.seen() {
-        assert_eq!(seen.headers.get("grpc-previous-rpc-attempts"), None);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_retry_is_never_slept_into_the_deadline() {
-    let pushback = vec![("grpc-retry-pushback-ms", "400")];
-    let upstream = Upstream::always(Reply::Head(Code::Unavailable, pushback));
-    let (mut client, layer) = upstream.client(ResilienceConfig {
-        deadline: ms(300),
-        ..config()
-    });
-    let start = Instant::now();
-
-    let status = validate(&mut client).await.unwrap_err();
-
-    assert_eq!(
-        start.elapsed(),
-        Duration::ZERO,
-        "answered now, not at the deadline"
-    );
-    assert_eq!(status.code(), Code::Unavailable, "the last real status");
-    assert_eq!(stopped(&status), Some(StopReason::Deadline));
-    assert_eq!(upstream.count(), 1);
-    assert_eq!(
-        layer.budget_tokens(),
-        20.0,
-        "nothing is paid for a retry that is not made"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_upstream_may_name_the_delay() {
-    let pushback = vec![("grpc-retry-pushback-ms", "123")];
-    let upstream =
-        Upstream::replies([Reply::Head(Code::ResourceExhausted, pushback), Reply::Valid]);
-    let (mut client, _) = upstream.client(config());
-    let start = Instant::now();
-
-    assert!(validate(&mut client).await.unwrap());
-    assert!(
-        (ms(123)..ms(125)).contains(&start.elapsed()),
-        "{:?}",
-        start.elapsed()
     );
 }
 
@@ -281,22 +185,6 @@ async fn a_refused_retry_leaves_the_caller_the_last_real_status() {
         20.0,
         "the retry was paid for, and refunded"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_open_circuit_is_never_retried() {
-    let upstream = Upstream::always(Reply::Valid);
-    let (mut client, layer) = upstream.client(config());
-    layer.breaker().force_open();
-    let start = Instant::now();
-
-    let status = validate(&mut client).await.unwrap_err();
-
-    assert!(matches!(
-        Rejection::of(&status),
-        Some(Rejection::CircuitOpen { .. })
-    ));
-    assert_eq!((upstream.count(), start.elapsed()), (0, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,13 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
 use proto::user::{ValidateUserResponse, user_service_client::UserServiceClient};
 use resilience::{Resilience, ResilienceConfig, ResilienceLayer};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::{StreamExt as _, iter, pending as pending_stream};
 use tonic::{Code, ConnectError, Status, body::Body};
 use tower::{BoxError, Layer as _, Service};
@@ -59,6 +59,7 @@ impl Reply {
 /// What the upstream saw of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) at: Instant,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -108,6 +109,22 @@ impl Upstream {
         self.seen.lock().unwrap().len()
     }
 
+    /// The time between each request and the next.
+    pub(crate) fn gaps(&self) -> Vec<Duration> {
+        let seen = self.seen();
+        seen.windows(2).map(|two| two[1].at - two[0].at).collect()
+    }
+
+    /// What each request said of the attempts before it.
+    pub(crate) fn previous_attempts(&self) -> Vec<Option<String>> {
+        let said = |seen: &Seen| seen.headers.get("grpc-previous-rpc-attempts").cloned();
+        let text = |value: HeaderValue| value.to_str().map(str::to_owned).unwrap();
+        self.seen()
+            .iter()
+            .map(|seen| said(seen).map(text))
+            .collect()
+    }
+
     /// A generated client on the whole stack on this upstream.
     pub(crate) fn client(&self, config: ResilienceConfig) -> (Client, ResilienceLayer) {
         let layer = ResilienceLayer::new("upstream", config).unwrap();
@@ -135,6 +152,7 @@ impl Service<Request<Body>> for Upstream {
             let number = {
                 let mut seen = this.seen.lock().unwrap();
                 seen.push(Seen {
+                    at: Instant::now(),
                     path,
                     headers: parts.headers,
                     body,
@@ -153,14 +171,14 @@ async fn answer(mut reply: Reply) -> Result<Response<Body>, BoxError> {
         reply = *then;
     }
     Ok(match reply {
-        Reply::Valid => body(vec![message(), trailers(Code::Ok)], false),
+        Reply::Valid => valid(),
         Reply::Head(code, headers) => {
             let mut response = Response::new(Body::empty());
             let map = response.headers_mut();
             map.insert("content-type", "application/grpc".parse()?);
             map.insert("grpc-status", (code as i32).into());
             for (name, value) in headers {
-                map.insert(name, value.parse()?);
+                map.append(name, value.parse()?);
             }
             response
         }
@@ -176,6 +194,11 @@ async fn answer(mut reply: Reply) -> Result<Response<Body>, BoxError> {
         Reply::Broken => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
         Reply::After(..) => unreachable!("taken apart above"),
     })
+}
+
+/// A right answer.
+pub(crate) fn valid() -> Response<Body> {
+    body(vec![message(), trailers(Code::Ok)], false)
 }
 
 fn body(frames: Vec<Frame<Bytes>>, then_hang: bool) -> Response<Body> {

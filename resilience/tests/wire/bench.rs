@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     /// Whether the breaker opens at the first failure, for a moment, and one
     /// probe decides; with retries, which would be more probes, off.
     pub(crate) probing: bool,
+    pub(crate) max_attempts: u32,
     pub(crate) deadline: Duration,
     pub(crate) attempt_timeout: Duration,
     pub(crate) connect: ConnectConfig,
@@ -35,6 +36,7 @@ impl Default for Settings {
         Self {
             idempotent: false,
             probing: false,
+            max_attempts: 3,
             deadline: Duration::from_secs(8),
             attempt_timeout: Duration::from_secs(5),
             connect: ConnectConfig {
@@ -98,6 +100,11 @@ impl Bench {
 
     pub(crate) fn breaker_state(&self) -> BreakerState {
         self.layer.breaker().state()
+    }
+
+    /// Lets every call pass from now on.
+    pub(crate) fn force_closed(&self) {
+        self.layer.breaker().force_closed();
     }
 
     /// Opens the circuit, and waits until the next call will be a probe.
@@ -204,6 +211,7 @@ fn config(settings: &Settings) -> ResilienceConfig {
         idempotent,
         ..ResilienceConfig::default()
     };
+    config.retry.max_attempts = settings.max_attempts;
     config.retry.seed = Some(1);
     config.breaker.seed = Some(1);
     if settings.probing {

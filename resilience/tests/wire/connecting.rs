@@ -6,12 +6,13 @@ use resilience::{ConnectConfig, Delivery, TimedOut, TransportError};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     bench::{BUDGET, Bench, Counted, Settings, get},
+    fault::{Act, At, Fault},
     server::Server,
 };
 
@@ -191,4 +192,76 @@ impl Blackhole {
         }
         Err(io::Error::other("the backlog cannot be filled"))
     }
+}
+
+/// 500 calls a second for a time, and how many of them succeeded.
+async fn calls(bench: &Bench, time: Duration) -> usize {
+    let mut calls = JoinSet::new();
+    let mut ticks = interval(Duration::from_millis(2));
+    let began = Instant::now();
+    while began.elapsed() < time {
+        ticks.tick().await;
+        let mut client = bench.client();
+        calls.spawn(async move { get(&mut client).await.is_ok() });
+    }
+    calls.join_all().await.into_iter().filter(|ok| *ok).count()
+}
+
+/// The defaults, of a method that may be retried.
+fn defaults() -> Settings {
+    Settings {
+        idempotent: true,
+        deadline: Duration::from_secs(1),
+        attempt_timeout: Duration::from_millis(250),
+        ..Settings::default()
+    }
+}
+
+/// tonic's channel tries to connect for each attempt that finds it without a
+/// connection; so it is attempts that have to be few. With the circuit forced
+/// closed there are 3000.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_there_is_hardly_called_once_the_circuit_is_open() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let bench = Bench::new(socket.local_addr().unwrap(), &defaults());
+
+    assert_eq!(calls(&bench, Duration::from_secs(3)).await, 0);
+
+    // 27 to open it, and those under way; then two to five probes a second.
+    assert!(bench.attempts() < 100, "{}", bench.attempts());
+}
+
+/// A proxy in front of nobody does this.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_accepts_and_closes_is_hardly_called_once_the_circuit_is_open() {
+    let closes = Server::start(Fault::new(At::Accept, |_| vec![Act::Rst]));
+    let bench = Bench::new(closes.address, &defaults());
+
+    assert_eq!(calls(&bench, Duration::from_secs(3)).await, 0);
+
+    assert!(bench.attempts() < 100, "{}", bench.attempts());
+    assert!(closes.connections() < 100, "{}", closes.connections());
+}
+
+/// However often it has failed to connect, and with no circuit that could have
+/// spared it the trouble. `connect/pace.rs` counts how often it tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_comes_back_after_a_storm_of_calls_is_found_at_once() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut bench = Bench::new(address, &defaults());
+    bench.force_closed();
+    assert_eq!(calls(&bench, Duration::from_millis(500)).await, 0);
+
+    drop(socket);
+    let server = Server::healthy(address.port());
+    let back = Instant::now();
+    while bench.call().await.is_err() {
+        // 20 ms, and the rest is for a busy machine.
+        assert!(back.elapsed() < Duration::from_millis(500), "still lost");
+    }
+    assert_eq!(server.connections(), 1);
 }

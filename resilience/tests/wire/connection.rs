@@ -87,7 +87,12 @@ impl Connection {
             kind::PING if !head.has(flag::ACK) => {
                 self.send(&frame(kind::PING, flag::ACK, 0, payload)).await?;
             }
-            kind::RST_STREAM => self.pours.stop(head.stream),
+            kind::RST_STREAM => {
+                self.pours.stop(head.stream);
+                let reason = payload.try_into().map_or(0, u32::from_be_bytes);
+                let mut resets = self.plan.resets.lock().expect("nobody panics with it");
+                resets.push((head.stream, reason));
+            }
             kind::WINDOW_UPDATE => self.pours.widen(head.stream, payload),
             _ if self.last.is_some_and(|last| head.stream > last) => {}
             kind::HEADERS => {

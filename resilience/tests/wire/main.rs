@@ -12,6 +12,7 @@
 //! | `matrix.rs`, `verdict.rs` | how each is met, and judged |
 //! | `connecting.rs` | no connection |
 //! | `races.rs` | calls that meet the end of a connection |
+//! | `a6.rs` | cases of gRFC A6 that need a connection |
 //! | `bounds.rs` | servers that go on, or stop |
 //! | `features.rs` | what tonic was built with |
 //! | `bench.rs` | the client: the real stack, and all that can be seen of it |
@@ -22,6 +23,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
 
+mod a6;
 mod bench;
 mod bounds;
 mod case;

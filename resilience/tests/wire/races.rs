@@ -26,7 +26,7 @@ fn answer_and_close(stream: u32) -> Vec<Act> {
 
 /// Plain tonic fails 4 to 12 % of these, CANCELLED or UNKNOWN.
 #[tokio::test(flavor = "multi_thread")]
-async fn g5_a_call_that_meets_a_graceful_close_succeeds_200_times_of_200() {
+async fn g5_x11_a_call_that_meets_a_graceful_close_succeeds_200_times_of_200() {
     let server = Server::start(Fault::new(At::Request, answer_and_close));
     // Not idempotent: only what provably was not processed is sent again.
     let mut bench = Bench::new(server.address, &Settings::default());
@@ -44,7 +44,7 @@ async fn g5_a_call_that_meets_a_graceful_close_succeeds_200_times_of_200() {
 
 /// The same with several calls at once, and a connection that lives a little.
 #[tokio::test(flavor = "multi_thread")]
-async fn g5_calls_at_once_that_meet_graceful_closes_all_succeed() {
+async fn g5_x11_calls_at_once_that_meet_graceful_closes_all_succeed() {
     const LAST: u32 = 41; // the 21st stream of a client
     let fault = Fault::new(At::Request, |stream| {
         if stream == LAST {

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -51,6 +51,7 @@ impl Server {
             left: AtomicUsize::new(times),
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            resets: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&plan)));
         Self {
@@ -63,6 +64,15 @@ impl Server {
     /// Requests of which anything was seen.
     pub(crate) fn requests(&self) -> usize {
         self.plan.requests.load(Ordering::SeqCst)
+    }
+
+    /// The streams that clients have reset, and why.
+    pub(crate) fn resets(&self) -> Vec<(u32, u32)> {
+        self.plan
+            .resets
+            .lock()
+            .expect("nobody panics with it")
+            .clone()
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -96,6 +106,7 @@ pub(crate) struct Plan {
     left: AtomicUsize,
     connections: AtomicUsize,
     pub(crate) requests: AtomicUsize,
+    pub(crate) resets: Mutex<Vec<(u32, u32)>>,
 }
 
 impl Plan {

@@ -1,4 +1,4 @@
-//! One row per call that is served, by method and status.
+//! One row, and one span, per call that is served, by method and status.
 //!
 //! A call is over when its response body is over: at the trailers, at an error,
 //! or when it is dropped because the caller went away (CANCELLED). The status is
@@ -72,11 +72,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = self.rows.start(request.uri().path());
-        Measured {
-            inner: self.inner.call(request),
-            call,
-        }
+        let call = self.rows.start(request.uri().path(), request.headers());
+        let inner = match &call {
+            Some(call) => call.span().enter(|| self.inner.call(request)),
+            None => self.inner.call(request),
+        };
+        Measured { inner, call }
     }
 }
 
@@ -98,7 +99,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.inner.poll(cx));
+        let answer = match this.call {
+            Some(call) => ready!(call.span().enter(|| this.inner.poll(cx))),
+            None => ready!(this.inner.poll(cx)),
+        };
         let mut call = this.call.take();
         if let Some(call) = &mut call {
             match &answer {

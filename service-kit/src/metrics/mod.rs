@@ -31,13 +31,16 @@ const CALL_STARTED: &str = "grpc_server_call_started_total";
 const CALL_DURATION: &str = "grpc_server_call_duration_seconds";
 /// Threads that run tasks.
 const RUNTIME_WORKERS: &str = "tokio_workers";
-/// Time that all of them together have been busy. A gauge that only grows:
-/// counters hold whole numbers.
-const RUNTIME_BUSY: &str = "tokio_workers_busy_seconds";
+/// Time that all of them together have been busy.
+const RUNTIME_BUSY: &str = "tokio_workers_busy_seconds_total";
 /// Tasks that have not ended.
 const RUNTIME_TASKS: &str = "tokio_alive_tasks";
 /// Tasks that are ready to run and wait for any thread.
 const RUNTIME_QUEUED: &str = "tokio_global_queue_depth";
+
+/// What only grows, and in fractions. The recorder's counters hold whole numbers,
+/// so these are gauges to it; the page says what they are.
+const FRACTIONAL_COUNTERS: [&str; 2] = ["process_cpu_seconds_total", RUNTIME_BUSY];
 
 /// Something to do before each scrape: bring a gauge up to date.
 pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -106,7 +109,7 @@ impl Registry {
         };
         hooks.iter().for_each(|hook| hook());
         self.process.collect();
-        self.prometheus.render()
+        with_counters(self.prometheus.render(), &FRACTIONAL_COUNTERS)
     }
 
     /// Folds recorded samples into their histograms. Without it they pile up
@@ -114,6 +117,17 @@ impl Registry {
     pub(crate) fn upkeep(&self) {
         self.prometheus.run_upkeep();
     }
+}
+
+/// The page, with `names` typed as counters.
+fn with_counters(page: String, names: &[&str]) -> String {
+    names.iter().fold(page, |page, name| {
+        let (said, meant) = (
+            format!("# TYPE {name} gauge\n"),
+            format!("# TYPE {name} counter\n"),
+        );
+        page.replacen(&said, &meant, 1)
+    })
 }
 
 /// Without `idle_timeout`, which would orphan the handles that are held. The
@@ -179,6 +193,25 @@ mod tests {
             text.matches("transparent_retries_bucket").count(),
             2,
             "{text}"
+        );
+    }
+
+    #[test]
+    fn what_only_grows_is_a_counter_though_it_has_fractions() {
+        let recorder = builder().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            gauge!("a_seconds_total").set(0.5);
+            gauge!("b_seconds_total").set(0.5);
+        });
+        let page = with_counters(recorder.handle().render(), &["a_seconds_total"]);
+
+        assert!(
+            page.contains("# TYPE a_seconds_total counter\na_seconds_total 0.5\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("# TYPE b_seconds_total gauge\nb_seconds_total 0.5\n"),
+            "{page}"
         );
     }
 

@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use http::HeaderMap;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::{CALL_DURATION, CALL_STARTED};
-use crate::code;
+use crate::{code, trace::InboundSpan};
 
 /// The rows of a server.
 ///
@@ -34,8 +35,8 @@ impl Rows {
         }
     }
 
-    /// Counts a call to `path`, and starts its clock.
-    pub(super) fn start(&self, path: &str) -> Option<Call> {
+    /// Counts a call to `path`, and starts its clock and its span.
+    pub(super) fn start(&self, path: &str, headers: &HeaderMap) -> Option<Call> {
         let method = path.strip_prefix('/').unwrap_or(path);
         if method.starts_with("grpc.") {
             return None;
@@ -43,6 +44,7 @@ impl Rows {
         let row = self.known.get(method).unwrap_or(&self.other);
         row.started.increment(1);
         Some(Call {
+            span: InboundSpan::new(row.method, headers),
             row: Arc::clone(row),
             started: Instant::now(),
             over: false,
@@ -87,16 +89,23 @@ impl Row {
 #[derive(Debug)]
 pub(super) struct Call {
     row: Arc<Row>,
+    span: InboundSpan,
     started: Instant,
     over: bool,
 }
 
 impl Call {
+    /// The span of the call, to work inside.
+    pub(super) fn span(&self) -> &InboundSpan {
+        &self.span
+    }
+
     /// It is over, with `code`; later ends count for nothing.
     pub(super) fn end(&mut self, code: Code) {
         if !self.over {
             self.over = true;
             self.row.duration(code).record(self.started.elapsed());
+            self.span.end(code);
         }
     }
 }

@@ -1,21 +1,14 @@
 //! `healthcheck`: for containers, which have no gRPC client inside.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::{runtime, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use super::question;
 use crate::ServeSettings;
-
-/// All the time that the question may take, so that a container runtime gets
-/// its answer from us and not from its own, later, timeout.
-const WITHIN: Duration = Duration::from_millis(1500);
 
 /// Asks the service on this machine how it is.
 ///
@@ -23,18 +16,10 @@ const WITHIN: Duration = Duration::from_millis(1500);
 /// Why it is not healthy.
 pub(super) fn run(settings: &ServeSettings) -> Result<(), String> {
     let address = reachable(settings.grpc());
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
-    let answer = runtime.block_on(async { timeout(WITHIN, ask(address)).await });
-    runtime.shutdown_background();
-    answer
-        .unwrap_or_else(|_| Err(format!("no answer within {WITHIN:?}")))
-        .map_err(|reason| format!("not healthy at {address}: {reason}"))
+    question::ask(health(address)).map_err(|reason| format!("not healthy at {address}: {reason}"))
 }
 
-async fn ask(address: SocketAddr) -> Result<(), String> {
+async fn health(address: SocketAddr) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
     let channel: Channel = endpoint
         .connect()

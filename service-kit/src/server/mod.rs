@@ -1,4 +1,5 @@
-//! The two ports of a service: gRPC on one, metrics on the other.
+//! The ports of a service: gRPC on one, metrics on another, and a third for
+//! whoever operates it, when it has one.
 //!
 //! [`Server::open`] takes the metrics port first, so that a service which
 //! cannot be watched does not serve; [`Server::serve`] takes the gRPC port last,
@@ -13,6 +14,7 @@
 //! routes        health, reflection, services
 //! ```
 
+mod admin;
 mod connections;
 mod reflection;
 mod running;
@@ -37,6 +39,7 @@ use crate::{
     ServeSettings, StartError,
     metrics::{self, CallMetricsLayer, Hook, Registry},
 };
+use admin::AdminServer;
 use connections::{Connection, Connections};
 use scrape::MetricsServer;
 
@@ -58,6 +61,7 @@ pub struct Server {
     settings: ServeSettings,
     registry: &'static Registry,
     metrics: MetricsServer,
+    admin: Option<AdminServer>,
     routes: RoutesBuilder,
     services: Vec<&'static str>,
     methods: Vec<&'static str>,
@@ -90,6 +94,7 @@ impl Server {
             settings: settings.clone(),
             registry,
             metrics,
+            admin: None,
             routes: RoutesBuilder::default(),
             services: Vec::new(),
             methods: Vec::new(),
@@ -122,6 +127,25 @@ impl Server {
         self.registry.on_scrape(&hook);
         self.hooks.push(hook);
         self
+    }
+
+    /// Serves `service` on `port` of the loopback address, apart from all else:
+    /// neither measured, nor in reflection.
+    ///
+    /// # Errors
+    /// [`StartError`]: the port, which `ADMIN_PORT` names, cannot be opened.
+    pub async fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
+    where
+        S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.admin = Some(AdminServer::open(port, Routes::new(service)).await?);
+        Ok(self)
     }
 
     /// Opens the gRPC port and serves. `descriptors` is an encoded
@@ -167,6 +191,7 @@ impl Server {
             cut,
             grpc: tokio::spawn(server),
             metrics: self.metrics,
+            admin: self.admin,
             hooks: self.hooks,
         }))
     }

@@ -10,7 +10,7 @@ use tokio::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
-use super::{connections::Connections, scrape::MetricsServer};
+use super::{admin::AdminServer, connections::Connections, scrape::MetricsServer};
 use crate::metrics::Hook;
 
 /// How long calls in flight have to end after a stop was asked for.
@@ -36,13 +36,15 @@ pub(super) struct Parts {
     pub(super) cut: watch::Sender<()>,
     pub(super) grpc: JoinHandle<()>,
     pub(super) metrics: MetricsServer,
+    pub(super) admin: Option<AdminServer>,
     pub(super) hooks: Vec<Hook>,
 }
 
 impl Running {
     pub(super) fn start(parts: Parts) -> Self {
         let (grpc, metrics) = (parts.address, parts.metrics.address());
-        info!(services = ?parts.services, %grpc, %metrics, "serving");
+        let admin = parts.admin.as_ref().map(AdminServer::address);
+        info!(services = ?parts.services, %grpc, %metrics, admin = admin.map(tracing::field::display), "serving");
         Self(parts)
     }
 
@@ -58,6 +60,12 @@ impl Running {
         self.0.metrics.address()
     }
 
+    /// Where the operator's service is served, if it is.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.0.admin.as_ref().map(AdminServer::address)
+    }
+
     /// Completes when the gRPC server has ended without having been asked to.
     pub async fn failed(&mut self) {
         let _ = (&mut self.0.grpc).await;
@@ -68,7 +76,8 @@ impl Running {
     ///
     /// In order: health says NOT_SERVING, to those who watch; the gRPC port
     /// closes; clients are told to go elsewhere (GOAWAY); calls end; connections
-    /// close; the metrics port closes, last, so that the end can be seen.
+    /// close; the admin and metrics ports close, last, so that the end can be
+    /// seen.
     pub async fn stop(self) {
         let Parts {
             connections,
@@ -78,6 +87,7 @@ impl Running {
             cut,
             mut grpc,
             metrics,
+            admin,
             hooks,
             ..
         } = self.0;
@@ -104,7 +114,7 @@ impl Running {
                 grpc.abort();
             }
         }
-        drop((metrics, hooks));
+        drop((admin, metrics, hooks));
     }
 }
 
@@ -113,6 +123,7 @@ impl fmt::Debug for Running {
         f.debug_struct("Running")
             .field("grpc_addr", &self.grpc_addr())
             .field("metrics_addr", &self.metrics_addr())
+            .field("admin_addr", &self.admin_addr())
             .finish_non_exhaustive()
     }
 }

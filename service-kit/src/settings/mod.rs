@@ -69,6 +69,31 @@ impl ServeSettings {
     }
 }
 
+/// Where the operator's service listens, on the loopback address; `off` for
+/// nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AdminPort {
+    /// Nowhere: what a test wants, and whoever embeds a service.
+    #[default]
+    Off,
+    /// On this port; 0 takes any free one.
+    Port(u16),
+}
+
+impl FromStr for AdminPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text
+                .parse()
+                .map(Self::Port)
+                .map_err(|_| "must be off, or a number from 0 to 65535"),
+        }
+    }
+}
+
 /// A setting that cannot be used: which one, what it holds, what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}={} {refusal}", Shown(value))]
@@ -201,6 +226,15 @@ mod tests {
         assert_eq!(number(0.0..=1.0)("0.25"), Ok(0.25));
         assert!(number(0.0..=1.0)("NaN").is_err());
         assert!(port("65536").is_err());
+    }
+
+    #[test]
+    fn an_admin_port_is_a_port_or_off() {
+        assert_eq!("off".parse(), Ok(AdminPort::Off));
+        assert_eq!("9152".parse(), Ok(AdminPort::Port(9152)));
+        for bad in ["", "on", "-1", "65536", "127.0.0.1:9152"] {
+            assert!(bad.parse::<AdminPort>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

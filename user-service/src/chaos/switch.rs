@@ -35,7 +35,7 @@ use tonic::Status;
 use tracing::info;
 
 use super::faults::{Capacity, Chaos};
-use crate::metrics::Injected;
+use crate::metrics::{InForce, Injected};
 
 /// How long a call may wait for a slot. Longer than any caller with a deadline
 /// waits; a bound for the others.
@@ -43,7 +43,12 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The faults in force, shared by all who inject and change them.
 #[derive(Clone)]
-pub(crate) struct ChaosSwitch(Arc<watch::Sender<Arc<Regime>>>);
+pub(crate) struct ChaosSwitch(Arc<Shared>);
+
+struct Shared {
+    regime: watch::Sender<Arc<Regime>>,
+    shown: InForce,
+}
 
 /// One setting of faults, from when it was set until the next.
 struct Regime {
@@ -59,18 +64,26 @@ impl ChaosSwitch {
         if !chaos.is_off() {
             info!(%chaos, "injecting faults");
         }
-        Self(Arc::new(watch::Sender::new(Arc::new(Regime::new(chaos)))))
+        let shown = InForce::new();
+        shown.show(&chaos);
+        let regime = watch::Sender::new(Arc::new(Regime::new(chaos)));
+        Self(Arc::new(Shared { regime, shown }))
     }
 
     /// The faults in force.
     pub(crate) fn in_force(&self) -> Chaos {
-        self.0.borrow().chaos.clone()
+        self.0.regime.borrow().chaos.clone()
     }
 
     /// Puts other faults in force, or the same ones from the beginning.
     pub(crate) fn set(&self, chaos: Chaos) {
         info!(%chaos, "faults changed");
-        self.0.send_replace(Arc::new(Regime::new(chaos)));
+        // Shown and put in force in one step, so that of two who change them at
+        // once the last one is also the one that is shown.
+        self.0.regime.send_modify(|regime| {
+            self.0.shown.show(&chaos);
+            *regime = Arc::new(Regime::new(chaos));
+        });
     }
 
     /// Injects into calls of `method`.
@@ -110,7 +123,7 @@ impl Injector {
     /// # Errors
     /// The status to fail the call with.
     pub(crate) async fn inject(&self, caller: Option<Deadline>) -> Result<Slot, Status> {
-        let mut switch = self.switch.0.subscribe();
+        let mut switch = self.switch.0.regime.subscribe();
         let regime = Arc::clone(&switch.borrow_and_update());
         if regime.chaos.is_off() {
             return Ok(Slot::default());
