@@ -5,14 +5,15 @@
 //! | file | what |
 //! | --- | --- |
 //! | `work.rs` | the call that is measured, and the service in memory beneath it |
+//! | `direct.rs` | the same without the client |
 //! | `room.rs` | the runtime and the recorder around it |
 //! | `rows.rs` | what is measured, and over what |
 //! | `ours.rs` | the rows of `resilience`: all that is used of its API |
 //! | `peers/` | the rows of the crates that it is compared with |
 //! | `counts.rs` | instructions and allocations; `alloc.rs` counts the latter |
 //! | `micro.rs` | times of the same rows |
-//! | `contend.rs` | two threads, and two workers of a runtime |
-//! | `loopback.rs` | real calls to a server in another process |
+//! | `contend/` | two threads, and two workers of a runtime |
+//! | `loopback/` | real calls to a server in another process |
 //! | `stats.rs` | medians, clocks, tables |
 
 // A macro that stands for a constant in a type needs its braces.
@@ -22,6 +23,7 @@ mod alloc;
 #[cfg(feature = "peers")]
 mod contend;
 mod counts;
+mod direct;
 #[cfg(feature = "peers")]
 mod loopback;
 #[cfg(feature = "peers")]

@@ -19,9 +19,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    direct::Direct,
     room,
     rows::{BOTH, Call, ONCE, Row, Table, by_hand, refused},
-    work::{Caller, Client, Direct, Manner, Tiny, Upstream, drive},
+    work::{Caller, Client, Manner, Tiny, Upstream, drive},
 };
 
 /// The name of the upstream in metrics.

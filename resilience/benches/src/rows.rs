@@ -3,8 +3,9 @@
 use std::hint::black_box;
 
 use crate::{
+    direct::Direct,
     ours,
-    work::{Caller, Client, Direct, Manner, Tiny, Upstream, drive},
+    work::{Caller, Client, Manner, Tiny, Upstream, drive},
 };
 
 /// Makes one call, by hand.

@@ -1,33 +1,24 @@
-//! What sharing costs: two threads on one breaker, two workers on one stack.
+//! Two threads that do nothing but admit and settle, on one breaker.
 
-use std::{
-    future::{Future, poll_fn},
-    hint::black_box,
-    pin::pin,
-    sync::{Arc, Barrier},
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Barrier, thread, time::Duration};
 
 use failsafe::futures::CircuitBreaker as _;
 use http::Request;
-use tokio::{runtime::Builder, time::Instant};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::waiting::Waiting;
 use crate::{
-    ours, peers, room,
-    stats::{self, Samples, process_cpu, waited_for_cpu},
-    work::{Caller, Client, Manner, Tiny, Upstream},
+    ours, peers,
+    stats::{self, Samples, waited_for_cpu},
+    work::Tiny,
 };
 
 /// How long threads hammer in one round. Less than what a scheduler gives a
 /// thread at a time, so that many rounds pass without being disturbed.
 const SLICE: Duration = Duration::from_millis(4);
-/// How long tasks run in one round.
-const TASKS_SLICE: Duration = Duration::from_millis(20);
 /// Operations between two looks at the clock, when only throughput counts.
 const BATCH: u32 = 64;
 /// A thread that waited for a CPU for more of a slice than this was not there
@@ -50,15 +41,8 @@ struct Shared {
     latencies: Vec<Vec<u32>>,
 }
 
-/// Both tables.
-pub(crate) fn run(rounds: usize) {
-    // The recorder has to be there before the layers are.
-    room::upkeep();
-    breakers(rounds);
-    stacks(rounds);
-}
-
-fn breakers(rounds: usize) {
+/// Hammers all breakers, and prints a table.
+pub(super) fn run(rounds: usize) {
     let mut all = shared();
     // On a busy machine most rounds are of no use: so there are more, up to a
     // bound.
@@ -190,40 +174,6 @@ fn of(operation: impl Fn(&Waiting) -> bool + Clone + Send + 'static) -> Box<dyn 
     })
 }
 
-/// Wakes a thread that has parked itself.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// This thread, as it waits: an async lock may be taken.
-struct Waiting(Waker);
-
-impl Waiting {
-    fn of_this_thread() -> Self {
-        Self(Waker::from(Arc::new(Unpark(thread::current()))))
-    }
-
-    fn block_on<F: Future>(&self, future: F) -> F::Output {
-        /// Nothing here is locked for so long.
-        const LONGEST: Duration = Duration::from_secs(10);
-        let mut future = pin!(future);
-        let mut cx = Context::from_waker(&self.0);
-        let mut since = None;
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-                return output;
-            }
-            let since = *since.get_or_insert_with(Instant::now);
-            assert!(since.elapsed() < LONGEST, "a lock was never given back");
-            thread::park_timeout(LONGEST);
-        }
-    }
-}
-
 /// Millions of operations a second, of `threads` together; nothing when one of
 /// them was not there all the time.
 fn throughput(case: &Shared, threads: usize) -> Option<f64> {
@@ -304,124 +254,3 @@ fn together<T: Send>(
         .all(|(started, waited, _)| *started - first <= absent && *waited <= absent);
     present.then(|| results.into_iter().map(|(.., result)| result).collect())
 }
-
-/// A stack that many tasks share, and what its calls took.
-struct Stack {
-    title: &'static str,
-    run: Box<dyn Fn(usize) -> f64>,
-    two: Vec<f64>,
-    many: Vec<f64>,
-}
-
-/// Tasks in the second column.
-const TASKS: usize = 64;
-
-fn stacks(rounds: usize) {
-    let mut stacks = [
-        stack(
-            "*bare: generated client on the service in memory*",
-            Client::new(upstream()),
-        ),
-        stack(
-            "**resilience: the whole stack**",
-            Client::new(ours::roomy(2 * TASKS).layer(upstream())),
-        ),
-        stack(
-            "tower: timeout, retry with a budget, concurrency limit",
-            peers::typed::TypedCaller(peers::tower::stack(
-                peers::typed::Typed::new(upstream()),
-                2 * TASKS,
-            )),
-        ),
-        stack(
-            peers::tower_resilience::TITLE,
-            peers::typed::TypedCaller(peers::tower_resilience::stack(
-                peers::typed::Typed::new(upstream()),
-                2 * TASKS,
-            )),
-        ),
-    ];
-    for round in 0..rounds {
-        for n in 0..stacks.len() {
-            let at = (round + n) % stacks.len();
-            let stack = &mut stacks[at];
-            stack.two.push((stack.run)(2));
-            stack.many.push((stack.run)(TASKS));
-        }
-        room::upkeep();
-    }
-
-    println!("## Two workers of a runtime on one stack\n");
-    println!(
-        "Nanoseconds of CPU time per call; the service in memory yields once. Medians of \
-         {rounds} rounds ± half of the middle half; all but the first over *bare*.\n"
-    );
-    stats::head(&["", "2 tasks", "64 tasks"]);
-    let (first, others) = stacks.split_first().expect("there are some");
-    let cell = |samples: Samples| format!("{:.0} ± {:.0}", samples.median(), samples.spread());
-    stats::line([
-        first.title.to_owned(),
-        cell(first.two.iter().copied().collect()),
-        cell(first.many.iter().copied().collect()),
-    ]);
-    for stack in others {
-        let over =
-            |some: &[f64], base: &[f64]| cell(some.iter().zip(base).map(|(a, b)| a - b).collect());
-        stats::line([
-            stack.title.to_owned(),
-            over(&stack.two, &first.two),
-            over(&stack.many, &first.many),
-        ]);
-    }
-    println!();
-}
-
-fn upstream() -> Upstream<{ line!() }> {
-    Upstream::new(Manner::YieldOnce)
-}
-
-/// A stack, and a run of two workers on it: nanoseconds of CPU time per call.
-fn stack(title: &'static str, caller: impl Caller + Clone + Send + Sync + 'static) -> Stack {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .expect("a runtime needs a few file descriptors, and nothing else");
-    let run = move |tasks: usize| {
-        runtime.block_on(async {
-            let start = Arc::new(tokio::sync::Barrier::new(tasks + 1));
-            let running: Vec<_> = (0..tasks)
-                .map(|_| {
-                    let (mut caller, start) = (caller.clone(), Arc::clone(&start));
-                    tokio::spawn(async move {
-                        start.wait().await;
-                        let until = Instant::now() + TASKS_SLICE;
-                        let mut calls = 0_u64;
-                        while Instant::now() < until {
-                            for _ in 0..8 {
-                                assert!(black_box(&mut caller).call().await);
-                            }
-                            calls += 8;
-                        }
-                        calls
-                    })
-                })
-                .collect();
-            let before = process_cpu();
-            start.wait().await;
-            let mut calls = 0;
-            for task in running {
-                calls += task.await.expect("it does not panic");
-            }
-            (process_cpu() - before).as_nanos() as f64 / calls as f64
-        })
-    };
-    Stack {
-        title,
-        run: Box::new(run),
-        two: Vec::new(),
-        many: Vec::new(),
-    }
-}
-
-const WORKERS: usize = 2;

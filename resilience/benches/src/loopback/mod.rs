@@ -5,31 +5,19 @@
 //! each round each variant has its turn, at each concurrency, and is compared
 //! with the bare channel of the same round.
 
-use std::{
-    env,
-    future::Future,
-    io::{self, BufRead as _, BufReader, Read as _},
-    net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
-    process::{Child, ChildStdin, Command, Stdio},
-    time::Duration,
-};
+mod server;
 
-use proto::user::{
-    UserRequest, UserResponse, ValidateUserRequest, ValidateUserResponse,
-    user_service_server::{UserService, UserServiceServer},
-};
+use std::{future::Future, io, pin::Pin, time::Duration};
+
 use tokio::{
     runtime::{Builder, Runtime},
-    task::spawn_blocking,
     time::{Instant, sleep},
-};
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tower_layer::Layer as _;
 
+pub(crate) use server::serve;
+
+use self::server::Process;
 use crate::{
     ours,
     peers::{
@@ -38,7 +26,7 @@ use crate::{
     },
     room,
     stats::{self, Samples, thread_cpu, waited_for_cpu},
-    work::{Caller, Client, answer},
+    work::{Caller, Client},
 };
 
 /// Calls in flight at once.
@@ -47,88 +35,6 @@ const CONCURRENCIES: [usize; 3] = [1, 16, 128];
 const SLOTS: usize = 256;
 /// How long a variant has its turn.
 const SLICE: Duration = Duration::from_millis(40);
-
-/// Keeps the server, which ends with its standard input.
-struct Process {
-    child: Child,
-    _stdin: Option<ChildStdin>,
-    address: SocketAddr,
-}
-
-impl Process {
-    fn start() -> io::Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let address = line.trim().parse().map_err(io::Error::other)?;
-        let stdin = child.stdin.take();
-        Ok(Self {
-            child,
-            _stdin: stdin,
-            address,
-        })
-    }
-
-    fn channel(&self) -> Channel {
-        let url = format!("http://{}", self.address);
-        Endpoint::from_shared(url)
-            .expect("an address makes a URL")
-            .connect_lazy()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self._stdin = None;
-        // It has nothing to lose.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The server: says where it is, answers, and ends with its standard input.
-pub(crate) fn serve() -> io::Result<()> {
-    struct Users;
-
-    #[tonic::async_trait]
-    impl UserService for Users {
-        async fn get_user(
-            &self,
-            _: Request<UserRequest>,
-        ) -> Result<Response<UserResponse>, Status> {
-            Err(Status::unimplemented("nobody asks"))
-        }
-
-        async fn validate_user(
-            &self,
-            _: Request<ValidateUserRequest>,
-        ) -> Result<Response<ValidateUserResponse>, Status> {
-            Ok(Response::new(answer()))
-        }
-    }
-
-    runtime()?.block_on(async {
-        let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        println!("{}", incoming.local_addr()?);
-        let ended = spawn_blocking(|| io::stdin().read_to_end(&mut Vec::new()));
-        Server::builder()
-            .add_service(UserServiceServer::new(Users))
-            .serve_with_incoming_shutdown(incoming.with_nodelay(Some(true)), async {
-                let _ = ended.await;
-            })
-            .await
-            .map_err(io::Error::other)
-    })
-}
-
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
-}
 
 /// What a turn was like.
 #[derive(Clone, Copy)]
@@ -228,6 +134,10 @@ pub(crate) fn run(budget: Duration) -> io::Result<()> {
     Ok(())
 }
 
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 async fn turn(variant: &Variant, concurrency: usize, server: &Process) -> Turn {
     let timer = variant
         .timer
@@ -268,7 +178,7 @@ async fn turn(variant: &Variant, concurrency: usize, server: &Process) -> Turn {
 
 /// For how long client and server have been ready to run and had no CPU.
 fn waited(server: &Process) -> Duration {
-    waited_for_cpu("self") + waited_for_cpu(&server.child.id().to_string())
+    waited_for_cpu("self") + waited_for_cpu(&server.id().to_string())
 }
 
 fn print(variants: &[Variant], rounds: usize) {
@@ -286,29 +196,11 @@ fn print(variants: &[Variant], rounds: usize) {
             "p99",
             "throughput",
             "client CPU",
-            "client CPU, µs",
+            "client CPU added, µs",
         ]);
-        for variant in variants {
-            let turns = &variant.turns[level];
-            let quiet = quiet(turns, bare);
-            let cell = |value: fn(&Turn) -> f64, unit: &str| {
-                if variant.title == variants[0].title {
-                    let samples: Samples = quiet.iter().map(|(turn, _)| value(turn)).collect();
-                    return format!("{:.1}{unit} ± {:.1}", samples.median(), samples.spread());
-                }
-                let ratios = quiet.iter().map(|(turn, bare)| value(turn) / value(bare));
-                let samples: Samples = ratios.collect();
-                format!("{:.3} ± {:.3}", samples.median(), samples.spread())
-            };
-            let added: Samples = turns.iter().zip(bare).map(|(a, b)| a.cpu - b.cpu).collect();
-            stats::line([
-                variant.title.to_owned(),
-                cell(|turn| turn.p50, " µs"),
-                cell(|turn| turn.p99, " µs"),
-                cell(|turn| turn.per_second / 1e3, " k/s"),
-                cell(|turn| turn.cpu, " µs"),
-                format!("{:+.2} ± {:.2}", added.median(), added.spread()),
-            ]);
+        line(&variants[0], &absolute(bare));
+        for variant in &variants[1..] {
+            line(variant, &relative(&variant.turns[level], bare));
         }
         let waited: Samples = bare.iter().map(|turn| turn.waited).collect();
         println!(
@@ -316,6 +208,55 @@ fn print(variants: &[Variant], rounds: usize) {
             waited.median() * 100.0
         );
     }
+}
+
+fn line(variant: &Variant, cells: &[String]) {
+    stats::line(
+        [variant.title]
+            .into_iter()
+            .chain(cells.iter().map(String::as_str)),
+    );
+}
+
+/// What the bare channel did.
+fn absolute(bare: &[Turn]) -> [String; 5] {
+    let cell = |value: fn(&Turn) -> f64, unit| {
+        let samples: Samples = quiet(bare, bare)
+            .into_iter()
+            .map(|(turn, _)| value(turn))
+            .collect();
+        format!("{:.1} ± {:.1} {unit}", samples.median(), samples.spread())
+    };
+    [
+        cell(|turn| turn.p50, "µs"),
+        cell(|turn| turn.p99, "µs"),
+        cell(|turn| turn.per_second / 1e3, "k/s"),
+        cell(|turn| turn.cpu, "µs"),
+        String::new(),
+    ]
+}
+
+/// What a variant did, beside the bare channel.
+fn relative(turns: &[Turn], bare: &[Turn]) -> [String; 5] {
+    let ratio = |value: fn(&Turn) -> f64| {
+        let pairs = quiet(turns, bare).into_iter();
+        let samples: Samples = pairs
+            .map(|(turn, bare)| value(turn) / value(bare))
+            .collect();
+        format!("{:.3} ± {:.3}", samples.median(), samples.spread())
+    };
+    let added: Samples = turns
+        .iter()
+        .zip(bare)
+        .map(|(turn, bare)| turn.cpu - bare.cpu)
+        .collect();
+    [
+        ratio(|turn| turn.p50),
+        ratio(|turn| turn.p99),
+        ratio(|turn| turn.per_second),
+        ratio(|turn| turn.cpu),
+        format!("{:+.2} ± {:.2}", added.median(), added.spread()),
+    ]
 }
 
 /// The turns of the quieter half of the rounds, each with the bare one of its
