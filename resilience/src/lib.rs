@@ -124,6 +124,17 @@
 //! attempt (gRFC A72), go through `tracing`, at level DEBUG.
 //! [`ResilienceLayer::breaker`] shows the circuit, and why it last opened.
 //!
+//! # Examples
+//!
+//! In `examples/`, each with an upstream of its own, to be run as it is:
+//!
+//! | `cargo run -p resilience --example` | |
+//! | --- | --- |
+//! | `minimal` | a client to begin with |
+//! | `streaming` | a method that answers with a stream, and lasts |
+//! | `compose` | the layers composed by hand |
+//! | `classifier` | a classifier, a backoff and a budget of one's own |
+//!
 //! # What can be replaced
 //!
 //! [`Policies`] takes a classifier, a backoff and a retry budget of your own.
