@@ -28,6 +28,8 @@ ALLOCATOR = {"malloc", "free", "calloc", "realloc", "posix_memalign", "aligned_a
 # Small blocks that were freed stay with the thread, so many of each size. The seven that glibc
 # keeps by itself are not always enough, and what it does with the eighth depends on the past.
 MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=100"}
+# How the C library moves a value from one place to another.
+COPIES = ("__memcpy", "__memmove")
 # What a limit has above what was measured. Allocations are whole numbers but for the
 # blocks of samples, a few hundredths of one per call.
 HEADROOM = 1.10
@@ -89,6 +91,7 @@ class Profile:
 
     own: Counter  # instructions by function
     called: Counter  # how often, by function
+    copying: Counter  # instructions of `memcpy` and its kin, by who calls them
     allocator: int = 0  # instructions in the allocator and all that it calls
 
     @property
@@ -97,7 +100,7 @@ class Profile:
 
 
 def read_profile(path, known):
-    profile = Profile(Counter(), Counter())
+    profile = Profile(Counter(), Counter(), Counter())
     caller = callee = ""
     called = False
     for line in path.read_text().splitlines():
@@ -114,6 +117,8 @@ def read_profile(path, known):
                 profile.own[caller] += cost
             elif callee in ALLOCATOR and caller not in ALLOCATOR:
                 profile.allocator += cost
+            elif callee.startswith(COPIES):
+                profile.copying[caller] += cost
             called = False
     return profile
 
@@ -152,17 +157,25 @@ def show_profile(binary, id, manner):
     """Where the instructions of a row are that its base does not have."""
     rows = {row.name: row for row in rows_of(binary)}
     row = rows.get(f"{id} {manner}") or sys.exit(f"there is no row {id} {manner}")
-    own, called = Counter(), Counter()
+    own, called, copying = Counter(), Counter(), Counter()
     for sign, name in (1, row.name), (-1, f"{row.over} {manner}"):
         if name in rows:
             (calls, *_), short, long = profiles(rows[name])
-            for into, a, b in (own, short.own, long.own), (called, short.called, long.called):
-                for function in b:
-                    into[function] += sign * (b[function] - a[function]) / calls
+            for into, field in (own, "own"), (called, "called"), (copying, "copying"):
+                before, after = getattr(short, field), getattr(long, field)
+                for function in after:
+                    into[function] += sign * (after[function] - before[function]) / calls
     print(f"{row.name} over {row.over}: {own.total():,.0f} instructions per call, malloc and free included\n")
     print(f"{'own':>8}{'calls':>8}  function")
-    for function, instructions in sorted(own.items(), key=lambda item: -abs(item[1]))[:PROFILE_LINES]:
+    for function, instructions in most(own, PROFILE_LINES):
         print(f"{instructions:+8,.0f}{called[function]:+8.2f}  {function[:150]}")
+    print(f"\n{'copying':>8}  by whom values are moved: {copying.total():,.0f} of the above")
+    for function, instructions in most(copying, PROFILE_LINES // 2):
+        print(f"{instructions:+8,.0f}  {function[:150]}")
+
+
+def most(counter, lines):
+    return sorted(counter.items(), key=lambda item: -abs(item[1]))[:lines]
 
 
 def measure_all(rows):

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use metrics::{NoopRecorder, with_local_recorder};
 use proto::user;
+#[cfg(feature = "peers")]
+use resilience::LimitConfig;
 use resilience::{
-    BreakerConfig, BreakerState, LimitConfig, ResilienceConfig, ResilienceLayer,
-    Upstream as Named,
+    BreakerConfig, BreakerState, ResilienceConfig, ResilienceLayer, Upstream as Named,
     layers::{
         AttemptMetricsLayer, AttemptTimeoutLayer, BreakerLayer, CallMetricsLayer,
         ConcurrencyLimitLayer, DeadlineLayer, EdgeLayer, RetryLayer,
