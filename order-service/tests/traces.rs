@@ -224,7 +224,24 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
         )
         .await;
     assert_eq!(hex(&outer.parent_span_id), CALLER_SPAN);
-    assert!(receiver.is_beneath(&inner, &outer.span_id), "{inner:?}");
+    // In between: the call, and the attempt that reached the user service.
+    let call = receiver
+        .span(
+            "order-service",
+            "Sent.user.UserService.ValidateUser",
+            of_trace,
+        )
+        .await;
+    let attempt = receiver
+        .span(
+            "order-service",
+            "Attempt.user.UserService.ValidateUser",
+            of_trace,
+        )
+        .await;
+    assert_eq!(inner.parent_span_id, attempt.span_id);
+    assert_eq!(attempt.parent_span_id, call.span_id);
+    assert!(receiver.is_beneath(&call, &outer.span_id), "{call:?}");
     assert!(inner.start_time_unix_nano >= outer.start_time_unix_nano);
     let line = read_until(&mut orders.output, "outcome");
     assert!(line.contains(&format!("trace_id={TRACE}")), "{line}");

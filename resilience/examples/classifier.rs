@@ -1,25 +1,20 @@
-//! Policies of one's own: which failures are retried, after which delay, and
-//! how many retries two upstreams may make together.
-//!
-//! `cargo run -p resilience --example classifier`
+//! A classifier, a backoff and a budget of one's own:
+//! `cargo run -p resilience --example classifier`.
 
-mod upstream;
+mod support;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use proto::user::{self, user_service_client::UserServiceClient};
+use proto::user::{self, ValidateUserRequest, user_service_client::UserServiceClient};
 use resilience::{
-    Attempts, Backoff, BudgetConfig, Classify, ConnectConfig, GrpcClassifier, Outcome, Policies,
-    Resilience, ResilienceConfig, ResilienceLayer, RetryBudget as _, RetryRule, RetryStopped,
-    TokenBucket,
+    Backoff, BudgetConfig, Classify, ConnectConfig, GrpcClassifier, Outcome, Policies,
+    ResilienceConfig, ResilienceLayer, RetryBudget as _, RetryRule, TokenBucket,
 };
-use tokio::time::Instant;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tower::Layer as _;
-use upstream::{Users, ada};
 
-/// As gRPC, but ABORTED is retried: this service says so when two of its
-/// transactions met, and rolls both back.
+/// As gRPC, but ABORTED is retried: this upstream says it of transactions that
+/// may well succeed the next time.
 #[derive(Debug)]
 struct AbortedIsRetried;
 
@@ -36,83 +31,43 @@ impl Classify for AbortedIsRetried {
     }
 }
 
-/// 20 ms, 40 ms, 60 ms: transactions that met are short.
+/// Transactions do not last: ten milliseconds, and as much by chance.
 #[derive(Debug)]
-struct Linear;
+struct Soon;
 
-impl Backoff for Linear {
-    fn delay(&self, retry: u32, _dice: f64) -> Duration {
-        Duration::from_millis(20) * retry
+impl Backoff for Soon {
+    fn delay(&self, _retry: u32, dice: f64) -> Duration {
+        Duration::from_millis(10).mul_f64(1.0 + dice)
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Two upstreams behind one database: if one is in trouble, so is the other,
-    // and neither is to be flooded.
-    let budget = Arc::new(TokenBucket::new(BudgetConfig {
-        capacity: 5,
-        ..BudgetConfig::default()
-    })?);
-    let policies = Policies {
-        classifier: Some(Arc::new(AbortedIsRetried)),
-        backoff: Some(Arc::new(Linear)),
-        budget: Some(budget.clone()),
+    let address = support::user_service(Code::Aborted, 1).await?;
+    // One budget, which other upstreams of this program may share.
+    let budget = Arc::new(TokenBucket::new(BudgetConfig::default())?);
+
+    let resilience = ResilienceLayer::new(
+        "user-service",
+        ResilienceConfig {
+            idempotent: user::IDEMPOTENT_METHODS.into(),
+            policies: Policies {
+                classifier: Some(Arc::new(AbortedIsRetried)),
+                backoff: Some(Arc::new(Soon)),
+                budget: Some(budget.clone()),
+            },
+            ..ResilienceConfig::default()
+        },
+    )?;
+    let channel = resilience::connect(&address.to_string(), ConnectConfig::default())?;
+    let mut users = UserServiceClient::new(resilience.layer(channel));
+
+    println!("a call whose first attempt is ABORTED:");
+    let request = ValidateUserRequest {
+        user_id: "user-123".to_owned(),
     };
-    let east = Users::start(|number| match number {
-        1 | 2 => Err(Status::aborted("transactions met")),
-        3 => Ok(()),
-        _ => Err(Status::unavailable("the database is gone")),
-    })
-    .await?;
-    let west = Users::start(|_| Err(Status::unavailable("the database is gone"))).await?;
-    let mut east_users = client("users-east", &east, &policies)?;
-    let mut west_users = client("users-west", &west, &policies)?;
-
-    println!("1. Two transactions meet, twice.");
-    let started = Instant::now();
-    let reply = east_users.validate_user(ada()).await?;
-    println!(
-        "   Answered after {} retries and {} ms; the delays were 20 and 40 ms.",
-        Attempts::of(reply.extensions()).retries,
-        started.elapsed().as_millis()
-    );
-    println!("   The first retry failed and stays paid for; the second is refunded.");
-
-    println!("2. The database is gone. Each of the two is called 10 times.");
-    println!(
-        "   Of the 5 retries in the budget they share, {} are left.",
-        budget.tokens()
-    );
-    let (before, mut told) = (east.asked() + west.asked(), None);
-    for _ in 0..10 {
-        for users in [&mut east_users, &mut west_users] {
-            let answer = users.validate_user(ada()).await;
-            let status = answer.err().ok_or("the database is gone")?;
-            told = RetryStopped::of(&status).map(|stopped| stopped.reason().as_str());
-        }
-    }
-    let retries = east.asked() + west.asked() - before - 20;
-    println!("   20 calls made {retries} retries, and no more are to be had.");
-    println!(
-        "   The last call was not retried because of: {}.",
-        told.unwrap_or("nothing")
-    );
+    let reply = users.validate_user(request).await?.into_inner();
+    println!("  {} may order", reply.user_name);
+    println!("the budget allows {} more retries", budget.tokens());
     Ok(())
-}
-
-fn client(
-    name: &str,
-    service: &Users,
-    policies: &Policies,
-) -> Result<UserServiceClient<Resilience<Channel>>, Box<dyn Error>> {
-    let config = ResilienceConfig {
-        methods: user::METHODS.into(),
-        idempotent: user::IDEMPOTENT_METHODS.into(),
-        policies: policies.clone(),
-        ..ResilienceConfig::default()
-    };
-    let channel = resilience::connect(&service.url, ConnectConfig::default())?;
-    let resilience = ResilienceLayer::new(name, config)?;
-    Ok(UserServiceClient::new(resilience.layer(channel)))
 }

@@ -1,107 +1,80 @@
-//! The layers put together by hand: one left out, and two added.
+//! The layers composed by hand: `cargo run -p resilience --example compose`.
 //!
-//! `cargo run -p resilience --example compose`
-//!
-//! There is no concurrency limit here, because a proxy in front of the service
-//! has one. Each call gets an id, by a layer of tower's; and each attempt is
-//! printed, by a layer that is written here.
+//! This client wants a deadline, retries and a breaker, and neither a limit nor
+//! metrics. It adds a layer of its own, which sees each attempt.
 
-mod upstream;
+mod support;
 
 use std::{
     error::Error,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request};
-use proto::user::{self, user_service_client::UserServiceClient};
+use proto::user::{self, ValidateUserRequest, user_service_client::UserServiceClient};
 use resilience::{
-    Attempts, ConnectConfig, ResilienceConfig, Upstream,
-    layers::{
-        AttemptMetricsLayer, AttemptTimeoutLayer, BreakerLayer, CallMetricsLayer, DeadlineLayer,
-        EdgeLayer, RetryLayer,
-    },
+    ConnectConfig, ResilienceConfig, Upstream,
+    layers::{AttemptTimeoutLayer, BreakerLayer, DeadlineLayer, EdgeLayer, RetryLayer},
 };
-use tonic::{Status, body::Body};
+use tonic::Code;
 use tower::{Service, ServiceBuilder, layer::layer_fn};
-use upstream::{Users, ada};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let service = Users::start(|number| match number {
-        1 | 2 => Err(Status::unavailable("still warming up")),
-        _ => Ok(()),
-    })
-    .await?;
-    let channel = resilience::connect(&service.url, ConnectConfig::default())?;
-    // What the layers share: the name, the methods, the settings.
-    let upstream = Upstream::new(
-        "user-service",
-        ResilienceConfig {
-            methods: user::METHODS.into(),
-            idempotent: user::IDEMPOTENT_METHODS.into(),
-            ..ResilienceConfig::default()
-        },
-    )?;
+/// Says what goes by.
+#[derive(Debug, Clone)]
+struct Loud<S>(S);
 
-    // Outermost first.
-    let stack = ServiceBuilder::new()
-        .layer(CallMetricsLayer::new(&upstream))
-        .layer(DeadlineLayer::new(&upstream))
-        // Outside of the retries: all attempts of a call have the same id.
-        .map_request(with_id)
-        .layer(RetryLayer::new(&upstream))
-        // No `ConcurrencyLimitLayer`.
-        .layer(BreakerLayer::new(&upstream))
-        .layer(AttemptMetricsLayer::new(&upstream))
-        .layer(AttemptTimeoutLayer::new(&upstream))
-        // Inside of everything: it sees what is really sent.
-        .layer(layer_fn(|inner| Printed { inner }))
-        .layer(EdgeLayer)
-        .service(channel);
-    let mut users = UserServiceClient::new(stack);
-
-    for call in 1..=2 {
-        println!("Call {call}:");
-        let reply = users.validate_user(ada()).await?;
-        let retries = Attempts::of(reply.extensions()).retries;
-        let name = reply.into_inner().user_name;
-        println!("   {name:?} is the answer, after {retries} retries.");
-    }
-    println!("The service saw {} requests.", service.asked());
-    Ok(())
-}
-
-fn with_id(mut request: Request<Body>) -> Request<Body> {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let id = HeaderValue::from(LAST.fetch_add(1, Relaxed) + 1);
-    request.headers_mut().insert("x-request-id", id);
-    request
-}
-
-/// Prints each request, and hands it on.
-#[derive(Clone)]
-struct Printed<S> {
-    inner: S,
-}
-
-impl<S: Service<Request<Body>>> Service<Request<Body>> for Printed<S> {
+impl<S, R> Service<http::Request<R>> for Loud<S>
+where
+    S: Service<http::Request<R>>,
+{
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> S::Future {
-        println!("   sent, with");
-        for name in ["x-request-id", "grpc-timeout", "grpc-previous-rpc-attempts"] {
-            if let Some(value) = request.headers().get(name) {
-                println!("      {name}: {}", value.to_str().unwrap_or("?"));
-            }
-        }
-        self.inner.call(request)
+    fn call(&mut self, request: http::Request<R>) -> S::Future {
+        let time = &request.headers()["grpc-timeout"];
+        println!("  an attempt goes out, and has {time:?}");
+        self.0.call(request)
     }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = support::user_service(Code::Unavailable, 2).await?;
+    let channel = resilience::connect(&address.to_string(), ConnectConfig::default())?;
+
+    // What the layers share: a name, the methods, the settings.
+    let upstream = Upstream::new(
+        "user-service",
+        ResilienceConfig {
+            idempotent: user::IDEMPOTENT_METHODS.into(),
+            ..ResilienceConfig::default()
+        },
+    )?;
+    let breaker = BreakerLayer::new(&upstream);
+    let channel = ServiceBuilder::new()
+        // Outermost: everything below waits inside it.
+        .layer(DeadlineLayer::new(&upstream))
+        .layer(RetryLayer::new(&upstream))
+        // Inside the retries: each attempt asks.
+        .layer(breaker.clone())
+        // Inside the breaker, so that an upstream that hangs trips it.
+        .layer(AttemptTimeoutLayer::new(&upstream))
+        .layer(layer_fn(Loud))
+        // Innermost, always: the others rely on its vocabulary of errors.
+        .layer(EdgeLayer)
+        .service(channel);
+    let mut users = UserServiceClient::new(channel);
+
+    println!("a call, of which two attempts fail:");
+    let request = ValidateUserRequest {
+        user_id: "user-123".to_owned(),
+    };
+    let reply = users.validate_user(request).await?.into_inner();
+    println!("  {} may order", reply.user_name);
+    println!("the circuit is {}", breaker.breaker().state().as_str());
+    Ok(())
 }

@@ -1,124 +1,70 @@
-//! A method that answers with a stream, and lasts longer than any deadline.
+//! A method that answers with a stream, and lasts:
+//! `cargo run -p resilience --example streaming`.
 //!
-//! `cargo run -p resilience --example streaming`
-//!
-//! The method is `Watch` of gRPC's own health service, which tells of every
-//! change until the client goes away. The service starts with this program.
+//! The stream is that of gRPC's own health service: it says how a service is,
+//! and then again whenever that changes.
 
-use std::{error::Error, net::Ipv4Addr, time::Duration};
+use std::{error::Error, time::Duration};
 
 use resilience::{ConnectConfig, MethodConfig, ResilienceConfig, ResilienceLayer, TimeLimit};
-use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep},
-};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tokio::{net::TcpListener, time::Instant, time::sleep};
+use tonic::transport::server::TcpIncoming;
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_client::HealthClient},
-    server::{HealthReporter, health_reporter},
+    server::health_reporter,
 };
 use tower::Layer as _;
 
-const WATCH: &str = "grpc.health.v1.Health/Watch";
-
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
     let (reporter, health) = health_reporter();
     tokio::spawn(
-        Server::builder()
+        tonic::transport::Server::builder()
             .add_service(health)
-            .serve_with_incoming(TcpListenerStream::new(listener)),
+            .serve_with_incoming(TcpIncoming::from(listener)),
     );
-    tokio::spawn(change(reporter));
 
-    let channel = resilience::connect(&url, ConnectConfig::default())?;
+    let watch = MethodConfig {
+        // Its response is a stream: the head is passed on at once, and 250 ms
+        // are the time to its first message.
+        streaming: Some(true),
+        attempt_timeout: TimeLimit::After(Duration::from_millis(250)),
+        // It ends when somebody ends it.
+        deadline: TimeLimit::None,
+        // A slot would be taken for all that time.
+        limited: Some(false),
+        ..MethodConfig::default()
+    };
     let resilience = ResilienceLayer::new(
         "health",
         ResilienceConfig {
-            // What holds for all other methods.
-            deadline: Duration::from_millis(500),
-            overrides: [(
-                WATCH.to_owned(),
-                MethodConfig {
-                    // Its end comes when the caller has seen enough.
-                    deadline: TimeLimit::None,
-                    // From here on, to the first message; then it may be silent.
-                    attempt_timeout: TimeLimit::After(Duration::from_millis(250)),
-                    streaming: Some(true),
-                    // It would hold a slot for as long as it lasts.
-                    limited: Some(false),
-                    // To watch changes nothing, so it may be asked for again
-                    // until the first message.
-                    idempotent: Some(true),
-                    ..MethodConfig::default()
-                },
-            )]
-            .into(),
+            deadline: Duration::from_millis(500), // of all other methods
+            overrides: [("grpc.health.v1.Health/Watch".to_owned(), watch)].into(),
             ..ResilienceConfig::default()
         },
     )?;
-    let mut health = HealthClient::new(resilience.layer(channel.clone()));
+    let channel = resilience::connect(&address.to_string(), ConnectConfig::default())?;
+    let mut client = HealthClient::new(resilience.layer(channel));
 
-    println!("1. A stream with settings of its own:");
     let started = Instant::now();
-    let mut changes = health
-        .watch(HealthCheckRequest::default())
-        .await?
-        .into_inner();
-    for _ in 0..4 {
-        let Some(change) = changes.message().await? else {
-            return Err("the stream has ended".into());
-        };
-        println!(
-            "   after {:4} ms: {:?}, and {} of the slots taken",
-            started.elapsed().as_millis(),
-            change.status(),
-            resilience.in_flight(),
-        );
-    }
-    println!("   The caller has seen enough.");
-    drop(changes);
-
-    println!("2. The same stream with the settings of all methods, and a deadline of 500 ms:");
-    let config = ResilienceConfig {
-        deadline: Duration::from_millis(500),
-        streaming: [WATCH].into(),
-        ..ResilienceConfig::default()
+    let request = HealthCheckRequest {
+        service: String::new(),
     };
-    let resilience = ResilienceLayer::new("health", config)?;
-    let mut health = HealthClient::new(resilience.layer(channel));
-    let started = Instant::now();
-    let mut changes = health
-        .watch(HealthCheckRequest::default())
-        .await?
-        .into_inner();
-    let status = loop {
-        match changes.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err("the stream has ended".into()),
-            Err(status) => break status,
+    let mut changes = client.watch(request).await?.into_inner();
+    tokio::spawn(async move {
+        for status in [ServingStatus::NotServing, ServingStatus::Serving] {
+            sleep(Duration::from_millis(600)).await; // longer than any other call may take
+            reporter.set_service_status("", status).await;
         }
-    };
-    println!(
-        "   after {:4} ms: {:?}, {}",
-        started.elapsed().as_millis(),
-        status.code(),
-        status.message(),
-    );
-    Ok(())
-}
-
-/// The health of the service changes, again and again.
-async fn change(reporter: HealthReporter) {
-    for status in [ServingStatus::NotServing, ServingStatus::Serving]
-        .into_iter()
-        .cycle()
-    {
-        sleep(Duration::from_millis(400)).await;
-        reporter.set_service_status("", status).await;
+    });
+    for _ in 0..3 {
+        let change = changes.message().await?.ok_or("the stream ended")?;
+        let millis = started.elapsed().as_millis();
+        println!("{millis:5} ms: {:?}", change.status());
+        assert_eq!(resilience.in_flight(), 0, "it takes no slot");
     }
+    Ok(())
 }

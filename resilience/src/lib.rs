@@ -124,22 +124,22 @@
 //! attempt (gRFC A72), go through `tracing`, at level DEBUG.
 //! [`ResilienceLayer::breaker`] shows the circuit, and why it last opened.
 //!
+//! # Examples
+//!
+//! In `examples/`, each with an upstream of its own, to be run as it is:
+//!
+//! | `cargo run -p resilience --example` | |
+//! | --- | --- |
+//! | `minimal` | a client to begin with |
+//! | `streaming` | a method that answers with a stream, and lasts |
+//! | `compose` | the layers composed by hand |
+//! | `classifier` | a classifier, a backoff and a budget of one's own |
+//!
 //! # What can be replaced
 //!
 //! [`Policies`] takes a classifier, a backoff and a retry budget of your own.
 //! Every setting is plain data; [`ResilienceConfig`] lists the defaults with
 //! their reasons.
-//!
-//! # Examples
-//!
-//! Each starts a service of its own: `cargo run -p resilience --example minimal`.
-//!
-//! | example | shows |
-//! | --- | --- |
-//! | `minimal` | a client, and what its callers notice of an outage |
-//! | `streaming` | a stream that outlives the deadline of the other methods |
-//! | `compose` | the layers put together by hand, one left out and two added |
-//! | `classifier` | a classifier, a backoff and a shared budget of one's own |
 
 mod attempt_timeout;
 mod breaker;
@@ -163,7 +163,7 @@ mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason},
+    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},

@@ -267,7 +267,7 @@ pub(crate) fn budget_tokens(upstream: &str) -> Gauge {
 }
 
 /// What the circuit breaker shows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BreakerHandles {
     upstream: String,
     state: Vec<Gauge>,

@@ -1,8 +1,23 @@
 //! Slots and the queue.
 
-use resilience::{Rejection, ResilienceConfig};
-use tokio::time::{Instant, sleep};
-use tonic::Code;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use proto::user::{ValidateUserRequest, user_service_client::UserServiceClient};
+use resilience::{Rejection, ResilienceConfig, ResilienceLayer};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, interval, sleep},
+};
+use tonic::{Code, body::Body};
+use tower::{Layer as _, service_fn};
 
 use crate::{
     config, ms,
@@ -134,4 +149,111 @@ async fn a_wait_ends_with_the_call() {
     assert_eq!(Rejection::of(&status), Some(&Rejection::DeadlineExceeded));
     assert!(start.elapsed() <= ms(41), "{:?}", start.elapsed());
     assert_eq!(upstream.count(), 2);
+}
+
+/// What came of calls at ten times what the upstream can do.
+#[derive(Debug, Default)]
+struct Overload {
+    answered: usize,
+    refused: usize,
+    /// Sent, and no answer in time.
+    failed: usize,
+    slowest_answer: Duration,
+    slowest_refusal: Duration,
+    /// Most that the upstream had to hold at once.
+    held: usize,
+}
+
+/// An upstream that works on four at a time, 50 ms each, and lets the others
+/// wait, is called 800 times a second for ten seconds.
+async fn overload(config: ResilienceConfig) -> Overload {
+    let workers = Arc::new(Semaphore::new(4));
+    let (holds, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let most = Arc::clone(&held);
+    let upstream = service_fn(move |_: http::Request<Body>| {
+        let (workers, holds, most) = (workers.clone(), holds.clone(), most.clone());
+        async move {
+            let now = holds.fetch_add(1, Ordering::Relaxed) + 1;
+            most.fetch_max(now, Ordering::Relaxed);
+            let held = Held(holds);
+            let worker = workers.acquire().await.unwrap();
+            sleep(ms(50)).await;
+            drop((worker, held));
+            Ok::<_, Infallible>(crate::upstream::valid())
+        }
+    });
+    let layer = ResilienceLayer::new("upstream", config).unwrap();
+    let client = UserServiceClient::new(layer.layer(upstream));
+    let mut calls = JoinSet::new();
+    let mut ticks = interval(ms(5));
+    for n in 0..8_000 {
+        // Four at a tick.
+        if n % 4 == 0 {
+            ticks.tick().await;
+        }
+        let mut client = client.clone();
+        calls.spawn(async move {
+            let start = Instant::now();
+            let result = client.validate_user(ValidateUserRequest::default()).await;
+            (result, start.elapsed())
+        });
+    }
+    let mut overload = Overload::default();
+    for (result, took) in calls.join_all().await {
+        match result {
+            Ok(_) => {
+                overload.answered += 1;
+                overload.slowest_answer = overload.slowest_answer.max(took);
+            }
+            Err(status) if Rejection::of(&status).is_some() => {
+                overload.refused += 1;
+                overload.slowest_refusal = overload.slowest_refusal.max(took);
+            }
+            Err(_) => overload.failed += 1,
+        }
+    }
+    overload.held = held.load(Ordering::Relaxed);
+    println!("{overload:?}");
+    assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
+    overload
+}
+
+/// One request that the upstream holds, until it is done or given up.
+struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_ten_times_the_load_what_is_admitted_is_answered_in_time() {
+    let mut config = config();
+    config.limit.concurrency = 4;
+    config.limit.queue = 8;
+    let overload = overload(config).await;
+
+    assert_eq!(overload.failed, 0, "{overload:?}");
+    assert!(
+        overload.answered >= 760,
+        "of the 800 that it can do: {overload:?}"
+    );
+    assert_eq!(overload.answered + overload.refused, 8_000);
+    // 100 ms in the queue at most, and the work.
+    assert!(overload.slowest_answer <= ms(152), "{overload:?}");
+    assert!(overload.slowest_refusal <= ms(102), "{overload:?}");
+    assert_eq!(overload.held, 4);
+}
+
+/// What the limit is for: the upstream is as busy as above, with work that
+/// nobody waits for any more.
+#[tokio::test(start_paused = true)]
+async fn at_ten_times_the_load_without_a_limit_hardly_anything_is_answered() {
+    let mut config = config();
+    config.limit.concurrency = 10_000;
+    let overload = overload(config).await;
+
+    assert!(overload.answered < 400, "{overload:?}");
+    assert!(overload.held > 100, "{overload:?}");
 }

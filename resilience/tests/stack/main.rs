@@ -11,7 +11,6 @@
 //! | `breaker.rs` | the circuit |
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
-//! | `trace.rs` | spans, and what happens in them |
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
 
@@ -24,7 +23,6 @@ mod limit;
 mod metrics;
 mod retry;
 mod streaming;
-mod trace;
 mod upstream;
 
 use std::time::Duration;

@@ -171,7 +171,7 @@ async fn answer(mut reply: Reply) -> Result<Response<Body>, BoxError> {
         reply = *then;
     }
     Ok(match reply {
-        Reply::Valid => body(vec![message(), trailers(Code::Ok)], false),
+        Reply::Valid => valid(),
         Reply::Head(code, headers) => {
             let mut response = Response::new(Body::empty());
             let map = response.headers_mut();
@@ -194,6 +194,11 @@ async fn answer(mut reply: Reply) -> Result<Response<Body>, BoxError> {
         Reply::Broken => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
         Reply::After(..) => unreachable!("taken apart above"),
     })
+}
+
+/// A right answer.
+pub(crate) fn valid() -> Response<Body> {
+    body(vec![message(), trailers(Code::Ok)], false)
 }
 
 fn body(frames: Vec<Frame<Bytes>>, then_hang: bool) -> Response<Body> {

@@ -1,4 +1,13 @@
 //! Spans, and what happens in them.
+//!
+//! A process of its own: whether a span is wanted is remembered by all threads
+//! together, and other tests want none.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
+
+#[path = "stack/upstream.rs"]
+#[allow(dead_code)] // it can do more than is asked of it here
+mod upstream;
 
 use std::{
     collections::HashMap,
@@ -16,11 +25,22 @@ use tracing_subscriber::{
     Layer, filter::LevelFilter, layer::Context, layer::SubscriberExt as _, registry::LookupSpan,
 };
 
-use crate::{
-    config,
-    upstream::{Reply, Upstream},
-    validate,
-};
+use proto::user::{self, ValidateUserRequest};
+use resilience::ResilienceConfig;
+
+use crate::upstream::{Client, Reply, Upstream};
+
+fn config() -> ResilienceConfig {
+    ResilienceConfig {
+        idempotent: user::IDEMPOTENT_METHODS.into(),
+        ..ResilienceConfig::default()
+    }
+}
+
+async fn validate(client: &mut Client) -> Result<(), tonic::Status> {
+    let reply = client.validate_user(ValidateUserRequest::default()).await;
+    reply.map(drop)
+}
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Seen {
