@@ -4,7 +4,7 @@
 
 use std::{fs, panic::catch_unwind, path::Path};
 
-// The same functions that the fuzzer calls; it is they who need to be public.
+// The same functions that the fuzzer calls; it is for its sake that they are public.
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
