@@ -25,7 +25,7 @@ use opentelemetry_proto::tonic::{
 };
 use service_kit::{
     log::{self, LogFormat, LogSettings},
-    trace::TraceSettings,
+    trace::{TraceSettings, Traced},
 };
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
@@ -224,10 +224,47 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
         )
         .await;
     assert_eq!(hex(&outer.parent_span_id), CALLER_SPAN);
-    assert!(receiver.is_beneath(&inner, &outer.span_id), "{inner:?}");
+    // In between: the call, and the attempt that reached the user service.
+    let call = receiver
+        .span(
+            "order-service",
+            "Sent.user.UserService.ValidateUser",
+            of_trace,
+        )
+        .await;
+    let attempt = receiver
+        .span(
+            "order-service",
+            "Attempt.user.UserService.ValidateUser",
+            of_trace,
+        )
+        .await;
+    assert_eq!(inner.parent_span_id, attempt.span_id);
+    assert_eq!(attempt.parent_span_id, call.span_id);
+    assert!(receiver.is_beneath(&call, &outer.span_id), "{call:?}");
     assert!(inner.start_time_unix_nano >= outer.start_time_unix_nano);
     let line = read_until(&mut orders.output, "outcome");
     assert!(line.contains(&format!("trace_id={TRACE}")), "{line}");
+
+    // A span of the client's own, such as one of an attempt, leaves too, and is the one that the
+    // next service is told of.
+    let attempt = tracing::debug_span!(target: "resilience", "Attempt.test");
+    let sent = attempt.in_scope(|| {
+        let mut channel = Traced::new(tower::service_fn(async |request: http::Request<()>| {
+            Ok::<_, std::convert::Infallible>(request)
+        }));
+        tower::Service::call(&mut channel, http::Request::new(()))
+    });
+    let told = sent.await.unwrap().headers()["traceparent"].clone();
+    drop(attempt);
+    exporting.flush();
+    let attempt = receiver
+        .span("user-service", "Attempt.test", |_| true)
+        .await;
+    assert_eq!(
+        told.to_str().unwrap().split('-').nth(2),
+        Some(&*hex(&attempt.span_id))
+    );
 
     // A failure is told from an answer of no.
     let malformed = Orders::at(orders.grpc)

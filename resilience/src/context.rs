@@ -18,15 +18,24 @@ pub struct Context {
     pub(crate) started: Instant,
     /// When the call must be over.
     pub(crate) deadline: Option<Instant>,
+    /// Attempts before this one, and whether it repeats one that was not
+    /// processed.
+    pub(crate) previous_attempts: u32,
+    pub(crate) transparent: bool,
     /// Its method, once somebody has looked. Layers of one stack are layers of
     /// one upstream, and only the first of them looks.
     method: Option<MethodIndex>,
 }
 
 impl Context {
-    /// The same, of an attempt that begins at `started`.
-    pub(crate) fn starting(self, started: Instant) -> Self {
-        Self { started, ..self }
+    /// The same, of a further attempt, which begins at `started`.
+    pub(crate) fn retry(self, started: Instant, previous_attempts: u32, transparent: bool) -> Self {
+        Self {
+            started,
+            previous_attempts,
+            transparent,
+            ..self
+        }
     }
 
     /// The method of `upstream` that `request` calls.
@@ -85,6 +94,8 @@ impl<R> CallRequest for Request<R> {
         Context {
             started: Instant::now(),
             deadline: Deadline::of(self.extensions()).map(|deadline| deadline.0),
+            previous_attempts: 0,
+            transparent: false,
             method: None,
         }
     }

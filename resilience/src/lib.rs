@@ -117,6 +117,24 @@
 //! stream; [`MethodConfig`] gives it another, or none, and may exempt it from
 //! the limit.
 //!
+//! # What can be seen
+//!
+//! Metrics go through the `metrics` crate; install a recorder first, and tell it
+//! [`DURATION_BUCKETS`] and [`COUNT_BUCKETS`]. Spans, one per call and one per
+//! attempt (gRFC A72), go through `tracing`, at level DEBUG.
+//! [`ResilienceLayer::breaker`] shows the circuit, and why it last opened.
+//!
+//! # Examples
+//!
+//! In `examples/`, each with an upstream of its own, to be run as it is:
+//!
+//! | `cargo run -p resilience --example` | |
+//! | --- | --- |
+//! | `minimal` | a client to begin with |
+//! | `streaming` | a method that answers with a stream, and lasts |
+//! | `compose` | the layers composed by hand |
+//! | `classifier` | a classifier, a backoff and a budget of one's own |
+//!
 //! # What can be replaced
 //!
 //! [`Policies`] takes a classifier, a backoff and a retry budget of your own.
@@ -141,10 +159,11 @@ mod policies;
 mod rejection;
 mod retry;
 mod stack;
+mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason},
+    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},

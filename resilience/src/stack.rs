@@ -27,6 +27,7 @@ use crate::{
     limit::LimitPolicy,
     metrics::{self, AttemptMetricsPolicy, CallMetricsPolicy},
     retry::{Retry, RetryBody, RetryLayer},
+    trace::TracePolicy,
     upstream::Upstream,
 };
 
@@ -45,11 +46,13 @@ pub struct ResilienceLayer {
 }
 
 /// What is asked once per call. Outermost first.
-type OfCalls = Pair<CallMetricsPolicy, DeadlinePolicy>;
+type OfCalls = Pair<Pair<TracePolicy, CallMetricsPolicy>, DeadlinePolicy>;
 
 /// What is asked for each attempt. Outermost first.
-type OfAttempts =
-    Pair<Pair<Pair<LimitPolicy, BreakerPolicy>, AttemptMetricsPolicy>, AttemptTimeoutPolicy>;
+type OfAttempts = Pair<
+    Pair<Pair<Pair<LimitPolicy, BreakerPolicy>, AttemptMetricsPolicy>, AttemptTimeoutPolicy>,
+    TracePolicy,
+>;
 
 impl ResilienceLayer {
     /// The stack for calls to `upstream`, a name for metrics and messages.
@@ -65,8 +68,12 @@ impl ResilienceLayer {
         metrics::describe();
         Ok(Self {
             of_calls: Arc::new(Pair {
-                // Sees what the caller sees, whatever happens inside.
-                outer: CallMetricsPolicy::new(upstream),
+                outer: Pair {
+                    // All that is decided below is an event of its span.
+                    outer: TracePolicy::of_calls(upstream),
+                    // Sees what the caller sees, whatever happens inside.
+                    inner: CallMetricsPolicy::new(upstream),
+                },
                 // Everything below waits inside it. It needs no timer of its
                 // own: retries and the limit wait no longer than it allows, and
                 // attempts are ended by it.
@@ -77,31 +84,39 @@ impl ResilienceLayer {
             of_attempts: Arc::new(Pair {
                 outer: Pair {
                     outer: Pair {
-                        // A slot per attempt, and none held between attempts.
-                        // Outside the breaker, so that an attempt asks it when
-                        // it can really be sent.
-                        outer: LimitPolicy::new(upstream),
-                        // Asked by each attempt, retries included: each says
-                        // something about the upstream, and an open circuit
-                        // stops the retries of calls that are under way.
-                        inner: BreakerPolicy::new(upstream),
+                        outer: Pair {
+                            // A slot per attempt, and none held between
+                            // attempts. Outside the breaker, so that an attempt
+                            // asks it when it can really be sent.
+                            outer: LimitPolicy::new(upstream),
+                            // Asked by each attempt, retries included: each
+                            // says something about the upstream, and an open
+                            // circuit stops the retries of calls that are under
+                            // way.
+                            inner: BreakerPolicy::new(upstream),
+                        },
+                        // Inside everything that refuses: a refusal is no
+                        // attempt.
+                        inner: AttemptMetricsPolicy::new(upstream),
                     },
-                    // Inside everything that refuses: a refusal is no attempt.
-                    inner: AttemptMetricsPolicy::new(upstream),
+                    // Inside the breaker, so that an upstream that hangs trips
+                    // it.
+                    inner: AttemptTimeoutPolicy::new(upstream),
                 },
-                // Inside the breaker, so that an upstream that hangs trips it.
-                inner: AttemptTimeoutPolicy::new(upstream),
+                // Around the channel alone: a refusal makes no span of an
+                // attempt.
+                inner: TracePolicy::of_attempts(upstream),
             }),
             upstream: upstream.clone(),
         })
     }
 
     fn limit(&self) -> &LimitPolicy {
-        &self.of_attempts.outer.outer.outer
+        &self.of_attempts.outer.outer.outer.outer
     }
 
     fn breakers(&self) -> &BreakerPolicy {
-        &self.of_attempts.outer.outer.inner
+        &self.of_attempts.outer.outer.outer.inner
     }
 
     /// The circuit breaker of this upstream: to look at, and to force.

@@ -140,8 +140,13 @@ impl Upstream {
         1 + self.shared.named.len() + UNNAMED_MAX
     }
 
+    /// The name of the method at `index`.
+    pub(crate) fn method_name(&self, index: MethodIndex) -> &str {
+        self.name_at(index.place()).unwrap_or(OTHER)
+    }
+
     /// The name of the method at `place`, if it has one.
-    fn method_name(&self, place: usize) -> Option<&str> {
+    fn name_at(&self, place: usize) -> Option<&str> {
         let index = place.checked_sub(1)?;
         let named = &self.shared.named;
         match index.checked_sub(named.len()) {
@@ -225,7 +230,7 @@ impl<T> PerMethod<T> {
     #[inline]
     fn at(&self, place: usize) -> &T {
         self.places[place].get_or_init(|| {
-            let method = self.upstream.method_name(place).unwrap_or(OTHER);
+            let method = self.upstream.name_at(place).unwrap_or(OTHER);
             (self.make)(self.upstream.name(), method)
         })
     }

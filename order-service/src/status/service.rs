@@ -63,16 +63,12 @@ fn breaker(breaker: &BreakerHandle, clock: Clock) -> Breaker {
         state: breaker.state().as_str().to_owned(),
         failure_ratio: breaker.failure_ratio(),
         last_trip: breaker.last_trip().map(|change| clock.shown(change)),
-        transitions: last_transitions(breaker)
+        transitions: breaker
+            .history()
             .into_iter()
             .map(|change| clock.shown(change))
             .collect(),
     }
-}
-
-/// The changes of state that the breaker remembers, the oldest first.
-fn last_transitions(breaker: &BreakerHandle) -> Vec<Change> {
-    breaker.last_trip().into_iter().collect()
 }
 
 /// The same moment on two clocks: the one that the breaker goes by, and the one

@@ -2,12 +2,30 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `machine.rs` | the states, and when they change: no clock, no lock, no dice |
+//! | `state.rs` | the words: states, transitions, reasons |
+//! | `machine.rs` | when the state changes: no clock, no lock, no dice |
+//! | `snapshot.rs` | what can be answered without changing it |
 //! | `window.rs` | what the recent past says, and how sure one can be |
+//! | `run.rs` | failures in a row |
+//! | `ring.rs` | counts in buckets of time, in atomics |
+//! | `gate.rs` | the state, for reading without the lock |
+//! | `circuit.rs` | all of this for many threads at once, and why it is right |
+//! | `record.rs` | what is written down of each transition |
+//! | `transitions.rs` | transitions for subscribers |
 //! | `handle.rs` | the breaker of one upstream, shared by all its calls |
 
+mod circuit;
+mod gate;
 mod handle;
 mod machine;
+mod record;
+mod ring;
+mod run;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transitions;
 mod window;
 
 use std::{
@@ -25,9 +43,10 @@ use tower_layer::Layer;
 
 pub use self::{
     handle::Breaker,
-    machine::{BreakerState, Transition, TransitionReason},
+    state::{BreakerState, Transition, TransitionReason},
+    transitions::Transitions,
 };
-use self::{machine::Permit, window::STRETCH_MAX};
+use self::{snapshot::Permit, window::STRETCH_MAX};
 use crate::{
     classify::{self, Outcome},
     config::{ConfigError, ordered, positive, require},

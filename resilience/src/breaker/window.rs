@@ -1,14 +1,10 @@
 //! What the attempts of the recent past say, and how sure one can be.
 
-use std::{array, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long one bucket lasts.
-const BUCKET: Duration = Duration::from_millis(200);
-
-/// Buckets: the window can be stretched this far.
-const BUCKETS: usize = 150;
+use super::ring::{BUCKET, BUCKETS, Key, Ring, index};
 
 /// The furthest that a window looks back: 30 s.
 pub(super) const STRETCH_MAX: Duration =
@@ -20,19 +16,18 @@ const ENOUGH: u32 = 30;
 /// One standard normal quantile: 99.5 % one-sided.
 const Z: f64 = 2.58;
 
-/// Outcomes of attempts, in buckets of time.
+/// The outcomes of attempts, by when they settled.
+///
+/// Each belongs to an epoch of the breaker, and those of another count for
+/// nothing: a window is emptied by beginning an epoch. It may be written to by
+/// many threads, and read, at the same time.
 #[derive(Debug)]
 pub(super) struct Window {
     start: Instant,
-    length: Duration,
-    buckets: [Bucket; BUCKETS],
-}
-
-/// The outcomes of one stretch of time, the `index`th from the start.
-#[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
-    index: u64,
-    counts: Counts,
+    /// Buckets that it spans before it is stretched.
+    within: usize,
+    successes: Ring,
+    failures: Ring,
 }
 
 /// How many attempts succeeded, and how many failed.
@@ -42,63 +37,88 @@ pub(super) struct Counts {
     pub(super) failures: u32,
 }
 
+/// How many successes there were in the newest bucket at some moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    index: u32,
+    successes: u32,
+}
+
 impl Window {
     pub(super) fn new(length: Duration, now: Instant) -> Self {
+        let buckets = length.as_millis().div_ceil(BUCKET.as_millis());
         Self {
             start: now,
-            length,
-            buckets: array::from_fn(|_| Bucket::default()),
+            within: usize::try_from(buckets).unwrap_or(BUCKETS).max(1),
+            successes: Ring::new(),
+            failures: Ring::new(),
         }
     }
 
-    pub(super) fn record(&mut self, failure: bool, now: Instant) {
-        let index = self.index(now);
-        let bucket = &mut self.buckets[slot(index)];
-        if bucket.index != index {
-            *bucket = Bucket {
-                index,
-                counts: Counts::default(),
-            };
-        }
-        let count = if failure {
-            &mut bucket.counts.failures
-        } else {
-            &mut bucket.counts.successes
-        };
-        *count = count.saturating_add(1);
+    /// Counts a success of `epoch`.
+    pub(super) fn success(&self, epoch: u64, now: Instant) {
+        self.successes.count(Key::new(self.index(now), epoch));
     }
 
-    pub(super) fn clear(&mut self) {
-        self.buckets.fill(Bucket::default());
+    /// Counts a failure of `epoch`.
+    pub(super) fn failure(&self, epoch: u64, now: Instant) {
+        self.failures.count(Key::new(self.index(now), epoch));
     }
 
-    /// The outcomes of the window, stretched back until there are enough of
-    /// them to say anything, or the past ends.
-    pub(super) fn counts(&self, now: Instant) -> Counts {
-        let newest = self.index(now);
-        let within = self.length.as_millis().div_ceil(BUCKET.as_millis()).max(1);
+    /// The outcomes of `epoch` in the window, stretched back until there are
+    /// enough of them to say anything, or the past ends.
+    pub(super) fn counts(&self, epoch: u64, now: Instant) -> Counts {
         let mut counts = Counts::default();
-        for (age, index) in (0..=newest).rev().take(BUCKETS).enumerate() {
-            if age as u128 >= within && counts.total() >= ENOUGH {
+        for (age, index) in (0..=self.index(now)).rev().take(BUCKETS).enumerate() {
+            if age >= self.within && counts.total() >= ENOUGH {
                 break;
             }
-            let bucket = &self.buckets[slot(index)];
-            if bucket.index == index {
-                counts.add(bucket.counts);
-            }
+            let key = Key::new(index, epoch);
+            counts.add(Counts {
+                successes: self.successes.get(key),
+                failures: self.failures.get(key),
+            });
         }
         counts
     }
 
-    fn index(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.start).as_millis();
-        u64::try_from(elapsed / BUCKET.as_millis()).unwrap_or(u64::MAX)
+    /// Notes the successes of this moment, which comes after `last`.
+    pub(super) fn mark(&self, last: Mark, epoch: u64, now: Instant) -> Mark {
+        // Not back in time: two threads may look at the clock in one order and
+        // come here in the other.
+        let index = self.index(now).max(last.index);
+        Mark {
+            index,
+            successes: self.successes.get(Key::new(index, epoch)),
+        }
     }
-}
 
-#[expect(clippy::cast_possible_truncation)] // less than BUCKETS
-fn slot(index: u64) -> usize {
-    (index % BUCKETS as u64) as usize
+    /// Whether a success of `epoch` came after `mark`, in the last 30 s.
+    pub(super) fn succeeded_since(&self, mark: Mark, epoch: u64, now: Instant) -> bool {
+        let newest = self.index(now).max(mark.index);
+        (mark.index..=newest).rev().take(BUCKETS).any(|index| {
+            let successes = self.successes.get(Key::new(index, epoch));
+            let before = if index == mark.index {
+                mark.successes
+            } else {
+                0
+            };
+            successes > before
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            successes: self.successes.fork(),
+            failures: self.failures.fork(),
+            ..*self
+        }
+    }
+
+    fn index(&self, now: Instant) -> u32 {
+        index(now.saturating_duration_since(self.start))
+    }
 }
 
 impl Counts {
@@ -167,38 +187,70 @@ mod tests {
     #[test]
     fn a_busy_window_holds_two_seconds() {
         let start = Instant::now();
-        let mut window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), start);
         for tick in 0..100 {
-            window.record(tick < 50, start + ms(tick * 100));
+            let now = start + ms(tick * 100);
+            if tick < 50 {
+                window.failure(0, now);
+            } else {
+                window.success(0, now);
+            }
         }
         // The last 2 s, in whole buckets, of ten attempts a second, would be
         // 20; the window stretches until it has 30.
-        assert_eq!(window.counts(start + ms(9_900)), counts(30, 0));
+        assert_eq!(window.counts(0, start + ms(9_900)), counts(30, 0));
 
         for _ in 0..100 {
-            window.record(true, start + ms(9_900));
+            window.failure(0, start + ms(9_900));
         }
-        assert_eq!(window.counts(start + ms(9_900)), counts(20, 100));
+        assert_eq!(window.counts(0, start + ms(9_900)), counts(20, 100));
     }
 
     #[test]
     fn a_quiet_window_stretches_to_thirty_seconds_and_no_further() {
         let start = Instant::now();
-        let mut window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), start);
         for second in 0..60 {
-            window.record(true, start + ms(second * 1000));
+            window.failure(0, start + ms(second * 1000));
         }
-        assert_eq!(window.counts(start + ms(59_000)), counts(0, 30));
-        assert_eq!(window.counts(start + ms(80_000)), counts(0, 9));
-        assert_eq!(window.counts(start + ms(120_000)), counts(0, 0));
+        assert_eq!(window.counts(0, start + ms(59_000)), counts(0, 30));
+        assert_eq!(window.counts(0, start + ms(80_000)), counts(0, 9));
+        assert_eq!(window.counts(0, start + ms(120_000)), counts(0, 0));
     }
 
     #[test]
-    fn cleared_it_knows_nothing() {
+    fn in_another_epoch_it_knows_nothing() {
         let start = Instant::now();
-        let mut window = Window::new(ms(2000), start);
-        window.record(true, start);
-        window.clear();
-        assert_eq!(window.counts(start), counts(0, 0));
+        let window = Window::new(ms(2000), start);
+        window.failure(1, start);
+        assert_eq!(window.counts(2, start), counts(0, 0));
+        assert_eq!(window.counts(1, start), counts(0, 1));
+    }
+
+    #[test]
+    fn a_success_after_the_mark_is_seen_wherever_it_falls() {
+        let start = Instant::now();
+        let window = Window::new(ms(2000), start);
+        window.success(0, start + ms(210));
+        let mark = window.mark(Mark::default(), 0, start + ms(220));
+        assert!(!window.succeeded_since(mark, 0, start + ms(25_000)));
+        // By a clock that was looked at before.
+        assert!(!window.succeeded_since(mark, 0, start + ms(190)));
+        assert_eq!(window.mark(mark, 0, start + ms(190)), mark);
+
+        window.success(1, start + ms(230));
+        assert!(
+            !window.succeeded_since(mark, 0, start + ms(240)),
+            "of another epoch"
+        );
+        for later in [230, 5_000] {
+            let window = Window::new(ms(2000), start);
+            window.success(0, start + ms(210));
+            window.success(0, start + ms(later));
+            assert!(
+                window.succeeded_since(mark, 0, start + ms(25_000)),
+                "{later}"
+            );
+        }
     }
 }

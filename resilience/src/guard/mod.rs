@@ -32,6 +32,7 @@ use std::{
 use http::{Extensions, Request};
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::Span;
 
 pub(crate) use self::pair::Pair;
 pub use self::{
@@ -74,6 +75,12 @@ pub trait Policy {
         request: &mut Request<R>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Result<Self::Leave, Status>>;
+
+    /// The span that everything below happens in.
+    #[inline]
+    fn span<'a>(&self, _leave: &'a Self::Leave) -> Option<&'a Span> {
+        None
+    }
 
     /// The response head has arrived, and what came with it.
     #[inline]
@@ -145,6 +152,11 @@ impl<P: Policy> Admitted<P> {
             self.policy
                 .ended(leave, &self.context, end, Over { at, took });
         }
+    }
+
+    #[inline]
+    fn span(&self) -> Option<&Span> {
+        self.policy.span(self.leave.as_ref()?)
     }
 
     fn head(&mut self, extensions: &Extensions) {

@@ -5,6 +5,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use http::{Extensions, Request};
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::Span;
 
 use super::{Admission, End, Never, Over, Policy};
 use crate::context::Context;
@@ -77,6 +78,11 @@ where
     ) -> Poll<Result<Self::Leave, Status>> {
         let outer = ready!(self.outer.poll_admit(wait, context, request, cx))?;
         Poll::Ready(self.admit_inner(outer, context, request))
+    }
+
+    #[inline]
+    fn span<'a>(&self, (outer, inner): &'a Self::Leave) -> Option<&'a Span> {
+        self.outer.span(outer).or_else(|| self.inner.span(inner))
     }
 
     #[inline]

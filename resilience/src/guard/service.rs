@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tower_service::Service;
+use tracing::Span;
 
 use super::{Admission, Admitted, End, GuardedBody, Policy};
 use crate::context::{CallRequest, Context};
@@ -73,7 +74,7 @@ where
                     context,
                     leave: Some(leave),
                 };
-                State::sent(self.inner.call(call), admitted)
+                State::sent(within(admitted.span(), || self.inner.call(call)), admitted)
             }
             Admission::Refused(status) => State::Refused {
                 status: Some(status),
@@ -181,7 +182,8 @@ where
                     context: self.context,
                     leave: Some(leave),
                 };
-                Poll::Ready(Ok(State::sent(self.service.call(call), admitted)))
+                let inner = within(admitted.span(), || self.service.call(call));
+                Poll::Ready(Ok(State::sent(inner, admitted)))
             }
             Poll::Ready(Err(status)) => Poll::Ready(Err(status)),
             Poll::Pending => {
@@ -239,7 +241,8 @@ where
     P: Policy,
     B: Body<Data = Bytes, Error = Status> + Unpin,
 {
-    let polled = inner.poll(cx);
+    let span = held.as_ref().and_then(Admitted::span);
+    let polled = within(span, || inner.poll(cx));
     let Some(admitted) = held else {
         // Polled after it was done: there is nothing more to come.
         return Poll::Pending;
@@ -259,6 +262,15 @@ where
     };
     admitted.end(End::Failed(&status));
     Poll::Ready(Err(status))
+}
+
+/// Does `what` in `span`, if there is one.
+#[inline]
+fn within<T>(span: Option<&Span>, what: impl FnOnce() -> T) -> T {
+    match span {
+        Some(span) if !span.is_disabled() => span.in_scope(what),
+        _ => what(),
+    }
 }
 
 /// Whether time is up, if there is an end to it.

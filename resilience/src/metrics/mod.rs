@@ -239,6 +239,7 @@ impl Rejections {
             Rejection::QueueTimeout { .. } => 2,
             Rejection::DeadlineExceeded => 3,
         };
+        tracing::debug!(%rejection, "refused");
         self.0[index].increment(1);
         rejection.into_status()
     }
@@ -266,7 +267,7 @@ pub(crate) fn budget_tokens(upstream: &str) -> Gauge {
 }
 
 /// What the circuit breaker shows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BreakerHandles {
     upstream: String,
     state: Vec<Gauge>,

@@ -134,6 +134,7 @@ impl Call {
             Decision::Stop(reason) => reason,
             Decision::Transparent => match self.again() {
                 Some(request) => {
+                    tracing::debug!(failure = %status.code(), "not processed: sent again");
                     self.transparent += 1;
                     self.tally().transparent += 1;
                     self.last = Some(status);
@@ -143,6 +144,7 @@ impl Call {
             },
             Decision::Retry { delay, pushback } => match Withdrawal::from(&shared.budget) {
                 Some(withdrawal) => {
+                    tracing::debug!(failure = %status.code(), ?delay, pushback, "to be retried");
                     self.withdrawal = Some(withdrawal);
                     // After a pushback the backoff starts over (gRFC A6).
                     self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
@@ -213,7 +215,11 @@ impl Call {
         if let Some(withdrawal) = &mut self.withdrawal {
             withdrawal.sent();
         }
-        C::from_parts(request, self.context.starting(Instant::now()))
+        let previous = self.attempts + self.transparent - 1;
+        let context = self
+            .context
+            .retry(Instant::now(), previous, self.withdrawal.is_none());
+        C::from_parts(request, context)
     }
 
     fn remaining(&self) -> Option<Duration> {
@@ -222,6 +228,7 @@ impl Call {
     }
 
     fn stop(&self, reason: StopReason, rejection: Option<Rejection>, last: Status) -> Status {
+        tracing::debug!(reason = reason.as_str(), failure = %last.code(), "not retried");
         self.shared.stopped.count(reason);
         RetryStopped {
             reason,

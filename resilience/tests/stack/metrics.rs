@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use proto::user::user_service_client::UserServiceClient;
-use resilience::{COUNT_BUCKETS, DURATION_BUCKETS, ResilienceConfig, ResilienceLayer};
-use tonic::Code;
+use proto::user::{ValidateUserRequest, user_service_client::UserServiceClient};
+use resilience::{COUNT_BUCKETS, DURATION_BUCKETS, Deadline, ResilienceConfig, ResilienceLayer};
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Request};
 use tower::Layer as _;
 
 use crate::{
-    config,
+    config, ms,
     upstream::{Client, Reply, Upstream},
     validate,
 };
@@ -199,4 +200,119 @@ async fn a_refusal_is_counted_by_its_reason() {
             "{expected}\nis not among\n{lines:#?}"
         );
     }
+}
+
+/// Counters of `metric` that are not zero, as `label value` by its label `by`.
+fn counted(handle: &PrometheusHandle, metric: &str, by: &str) -> BTreeSet<String> {
+    let labelled = format!("{by}=\"");
+    lines(handle)
+        .iter()
+        .filter(|line| line.starts_with(metric) && !line.ends_with(" 0"))
+        .map(|line| {
+            let (_, rest) = line.split_once(&labelled).unwrap();
+            let (label, _) = rest.split_once('"').unwrap();
+            let (_, value) = line.rsplit_once(' ').unwrap();
+            format!("{label} {value}")
+        })
+        .collect()
+}
+
+fn set(expected: &[&str]) -> BTreeSet<String> {
+    expected.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_reason_for_no_retry_is_counted_and_no_other() {
+    fn none(_: &mut ResilienceConfig) {}
+    type Change = fn(&mut ResilienceConfig);
+    let failing = || Reply::code(Code::Unavailable);
+    let pushback = |value| Reply::Head(Code::Unavailable, vec![("grpc-retry-pushback-ms", value)]);
+    let cases: [(&str, Reply, Change); 8] = [
+        ("not_retryable", Reply::code(Code::Internal), none),
+        ("not_idempotent", failing(), |config| {
+            config.idempotent = [].into();
+        }),
+        ("attempts", failing(), |config| {
+            config.retry.max_attempts = 1
+        }),
+        ("budget", failing(), |config| config.budget.capacity = 0),
+        ("deadline", pushback("5000"), none),
+        ("pushback", pushback("-1"), none),
+        (
+            "committed",
+            Reply::MessageThenTrailers(Code::Unavailable),
+            none,
+        ),
+        ("too_large", failing(), |config| {
+            config.retry.replay_bytes_max = 1;
+        }),
+    ];
+    for (reason, reply, change) in cases {
+        let upstream = Upstream::always(reply);
+        let mut config = config();
+        change(&mut config);
+        let (mut client, handle) = measured(&upstream, config);
+        validate(&mut client).await.unwrap_err();
+        let stopped = counted(&handle, "resilience_retries_stopped_total", "reason");
+        assert_eq!(stopped, set(&[&format!("{reason} 1")]));
+        assert_eq!(upstream.count(), 1, "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_refused_is_counted_as_such() {
+    let upstream = Upstream::always(Reply::code(Code::Unavailable));
+    let mut config = config();
+    config.retry.backoff.initial = ms(200);
+    let (layer, handle) = recorded("upstream", config);
+    let mut client = UserServiceClient::new(layer.layer(upstream.clone()));
+    let opens = async {
+        tokio::task::yield_now().await;
+        layer.breaker().force_open();
+    };
+    let (answer, ()) = tokio::join!(validate(&mut client), opens);
+    answer.unwrap_err();
+    assert_eq!(upstream.count(), 1);
+    let stopped = counted(&handle, "resilience_retries_stopped_total", "reason");
+    assert_eq!(stopped, set(&["refused 1"]));
+    let rejections = counted(&handle, "resilience_rejections_total", "reason");
+    assert_eq!(rejections, set(&["circuit_open 1"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_outcome_of_a_call_is_counted() {
+    let outcomes = |handle: &PrometheusHandle| counted(handle, "resilience_calls_total", "outcome");
+    let failing = || Reply::code(Code::Unavailable);
+
+    for (replies, outcome) in [
+        (vec![Reply::Valid], "ok"),
+        (vec![Reply::code(Code::NotFound)], "ok"),
+        (vec![failing(), Reply::Valid], "ok_after_retry"),
+        (
+            vec![failing(), Reply::code(Code::NotFound)],
+            "ok_after_retry",
+        ),
+        (vec![failing()], "failed"),
+    ] {
+        let (mut client, handle) = measured(&Upstream::replies(replies.clone()), config());
+        let _ = validate(&mut client).await;
+        assert_eq!(
+            outcomes(&handle),
+            set(&[&format!("{outcome} 1")]),
+            "{replies:?}"
+        );
+    }
+
+    let (mut client, handle) = measured(&Upstream::always(Reply::Hang), config());
+    timeout(ms(10), validate(&mut client)).await.unwrap_err();
+    assert_eq!(outcomes(&handle), set(&["cancelled 1"]));
+
+    let (mut client, handle) = measured(&Upstream::always(Reply::Valid), config());
+    let mut request = Request::new(ValidateUserRequest::default());
+    let now = Deadline(Instant::now());
+    request.extensions_mut().insert(now);
+    client.validate_user(request).await.unwrap_err();
+    assert_eq!(outcomes(&handle), set(&["rejected 1"]));
+    let rejections = counted(&handle, "resilience_rejections_total", "reason");
+    assert_eq!(rejections, set(&["deadline 1"]));
 }

@@ -1,7 +1,5 @@
 //! Time is a variable here, and so are the dice.
 
-use proptest::prelude::*;
-
 use super::*;
 
 const fn ms(millis: u64) -> Duration {
@@ -11,6 +9,7 @@ const fn ms(millis: u64) -> Duration {
 /// A machine on a bench.
 struct Bench {
     machine: StateMachine,
+    window: Window,
     now: Instant,
     transitions: Vec<(BreakerState, BreakerState, TransitionReason)>,
 }
@@ -23,7 +22,8 @@ impl Bench {
     fn with(config: BreakerConfig) -> Self {
         let now = Instant::now();
         Self {
-            machine: StateMachine::new(config, now),
+            window: Window::new(config.window, now),
+            machine: StateMachine::new(config),
             now,
             transitions: Vec::new(),
         }
@@ -49,22 +49,28 @@ impl Bench {
     }
 
     fn state(&self) -> BreakerState {
-        self.machine.state()
+        self.machine.snapshot().state()
     }
 
-    fn acquire(&mut self) -> Result<Permit, Refusal> {
+    fn failure_ratio(&self) -> f64 {
+        self.machine.counts(&self.window, self.now).failure_ratio()
+    }
+
+    fn acquire(&mut self) -> Result<Permit, Rejection> {
         // Dice of one half: jitter of nothing.
-        let (result, transition) = self.machine.acquire(self.now, 0.5);
+        let (result, transition) = self.machine.acquire(self.now, || 0.5);
         self.note(transition);
         result
     }
 
     fn settle(&mut self, permit: Permit, outcome: Outcome) {
-        let transition = self.machine.settle(permit, outcome, self.now, 0.5);
+        let transition = self
+            .machine
+            .settle(permit, outcome, self.now, &self.window, || 0.5);
         self.note(transition);
     }
 
-    fn call(&mut self, outcome: Outcome) -> Result<(), Refusal> {
+    fn call(&mut self, outcome: Outcome) -> Result<(), Rejection> {
         let permit = self.acquire()?;
         self.settle(permit, outcome);
         Ok(())
@@ -203,7 +209,7 @@ fn an_open_circuit_refuses_and_says_how_long() {
     let refusal = bench.acquire().unwrap_err();
     assert_eq!(
         refusal,
-        Refusal {
+        Rejection::CircuitOpen {
             retry_after: Some(ms(312)),
             probing: false
         }
@@ -239,7 +245,7 @@ fn half_open_lets_five_through_and_refuses_the_sixth() {
     let refusal = bench.acquire().unwrap_err();
     assert_eq!(
         refusal,
-        Refusal {
+        Rejection::CircuitOpen {
             retry_after: None,
             probing: true
         }
@@ -316,7 +322,10 @@ fn window_and_run_are_empty_after_a_close() {
 #[test]
 fn the_open_time_doubles_within_ten_seconds_of_closing_and_starts_again_after() {
     let mut bench = Bench::open();
-    let open_time = |bench: &mut Bench| bench.acquire().unwrap_err().retry_after.unwrap();
+    let open_time = |bench: &mut Bench| match bench.acquire().unwrap_err() {
+        Rejection::CircuitOpen { retry_after, .. } => retry_after.unwrap(),
+        other => panic!("{other:?}"),
+    };
     assert_eq!(open_time(&mut bench), ms(500));
 
     bench.after(ms(500));
@@ -375,66 +384,9 @@ fn forced_closed_and_disabled_let_everything_pass() {
         bench.calls(1000, Outcome::Failure);
         assert_eq!(bench.state(), state);
         assert_eq!(
-            bench.machine.failure_ratio(bench.now) > 0.0,
+            bench.failure_ratio() > 0.0,
             state == BreakerState::ForcedClosed,
             "only disabled counts nothing"
         );
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Acquire,
-    Settle(usize, Outcome),
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let outcome = prop_oneof![
-        2 => Just(Outcome::Success),
-        6 => Just(Outcome::Failure),
-        1 => Just(Outcome::Answered),
-        1 => Just(Outcome::Ignored),
-    ];
-    prop_oneof![
-        4 => Just(Step::Acquire),
-        4 => (any::<prop::sample::Index>(), outcome)
-            .prop_map(|(index, outcome)| Step::Settle(index.index(64), outcome)),
-        1 => (0_u64..700).prop_map(Step::Wait),
-    ]
-}
-
-proptest! {
-    /// Whatever happens in whatever order: never more probes than allowed, and
-    /// after a healthy minute it is closed.
-    #[test]
-    fn it_never_sticks_and_never_floods(steps in prop::collection::vec(step(), 0..400)) {
-        let mut bench = Bench::new();
-        let mut held = Vec::new();
-        for step in steps {
-            match step {
-                Step::Acquire => {
-                    if let Ok(permit) = bench.acquire() {
-                        held.push(permit);
-                    }
-                }
-                Step::Settle(index, outcome) if !held.is_empty() => {
-                    let permit = held.swap_remove(index % held.len());
-                    bench.settle(permit, outcome);
-                }
-                Step::Settle(..) => {}
-                Step::Wait(millis) => bench.after(ms(millis)),
-            }
-            if bench.state() == BreakerState::HalfOpen {
-                let probes = held.iter().filter(|permit| permit.epoch == bench.machine.epoch);
-                prop_assert!(probes.count() <= 5);
-            }
-        }
-        // Everything that is still held is never heard of again.
-        for _ in 0..600 {
-            bench.after(ms(100));
-            let _ = bench.call(Outcome::Success);
-        }
-        prop_assert_eq!(bench.state(), BreakerState::Closed);
     }
 }
