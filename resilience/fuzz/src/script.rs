@@ -5,7 +5,7 @@
 //! fill N         a frame of N bytes
 //! message        a frame with a whole, good message
 //! trailers       a frame of trailers; `name: value` lines after it go into them
-//! wait N         nothing, for so many milliseconds
+//! wait N         nothing, for so many milliseconds, and one at least
 //! yield          not ready, the first time that it is asked
 //! break          an error: the connection is reset
 //! reset N        an error: the stream is reset, for the reason N of HTTP/2
@@ -71,7 +71,7 @@ impl Step {
             }
             b"message" => Self::Data(message()),
             b"trailers" => Self::Trailers(HeaderMap::new()),
-            b"wait" => Self::Wait(ms(number(rest)?.min(10_000))),
+            b"wait" => Self::Wait(ms(number(rest)?.clamp(1, 10_000))),
             b"yield" => Self::Yield,
             b"break" => Self::Fail(Failure::Broken),
             b"reset" => Self::Fail(Failure::Reset(u32::try_from(number(rest)?).ok()?)),
