@@ -72,7 +72,14 @@ async fn one_call(name: &str, acts: fn(u32) -> Vec<Act>) -> (Status, Duration, u
     assert!(memory < MEMORY_MAX, "{name}: {memory}");
     // Who is not listened to any more gives up, or is given up.
     if took < ATTEMPT {
-        bench.call().await.unwrap();
+        // On a busy machine one more call may still meet the old connection.
+        let mut answer = bench.call().await;
+        for _ in 0..2 {
+            if answer.is_err() {
+                answer = bench.call().await;
+            }
+        }
+        answer.unwrap();
     }
     (status, took, server.poured())
 }

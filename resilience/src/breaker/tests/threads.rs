@@ -282,7 +282,12 @@ fn a_subscriber_sees_all_transitions_of_all_threads_in_order() {
     // Not woken for one of them, or for the end, it would wait here for ever.
     let (seen, missed) = reader.join().unwrap();
     assert_eq!(seen.last().copied(), last);
-    assert!(seen.len() > 32);
+    // A reader that had no time may have missed most, and is told how many.
+    assert!(
+        seen.len() as u64 + missed > 32,
+        "{} and {missed}",
+        seen.len()
+    );
     if missed == 0 {
         assert_chained(&seen);
     }
