@@ -100,7 +100,9 @@ async fn the_faults_are_turned_on_and_put_back_as_they_were() {
     assert!(judged.phases[0].success.unwrap() > 0.5);
     assert!(judged.phases[1].success.unwrap() < 0.5);
     let retries = judged.phases[1].retries.unwrap();
-    assert!((1.0..=25.0).contains(&retries), "{retries}");
+    // The budget of 20, and what up to a hundred successes deposit that were late for the first
+    // phase; without a budget it would be 600.
+    assert!((1.0..=40.0).contains(&retries), "{retries}");
     let opened = judged.phases[1].open.unwrap();
     assert!(opened.as_secs_f64() > 1.0, "{opened:?}");
     let samples = recording.samples.unwrap();

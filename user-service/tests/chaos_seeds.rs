@@ -3,7 +3,8 @@
 
 use std::{fs, panic::catch_unwind, path::Path};
 
-// The same function that the fuzzer calls.
+// The same function that the fuzzer calls; it is the fuzzer who needs it public.
+#[allow(unreachable_pub)]
 #[path = "../../resilience/fuzz/src/chaos.rs"]
 mod chaos;
 

@@ -255,6 +255,14 @@ async fn an_upstream_that_comes_back_after_a_storm_of_calls_is_found_at_once() {
     let mut bench = Bench::new(address, &defaults());
     bench.force_closed();
     assert_eq!(calls(&bench, Duration::from_millis(500)).await, 0);
+    // Four attempts of one call in 40 ms are more than may try by now.
+    let status = bench.call().await.unwrap_err();
+    assert_eq!(delivery(&status), Some(Delivery::NotSent), "{status:?}");
+    let mut spared = format!("{status:?}").contains("tried for in");
+    for _ in 0..20 {
+        spared |= format!("{:?}", bench.call().await).contains("tried for in");
+    }
+    assert!(spared, "every attempt tried to connect");
 
     drop(socket);
     let server = Server::healthy(address.port());

@@ -16,7 +16,9 @@ use tokio::{
 
 use crate::{
     fault::{Act, At, healthy},
-    frames::{HEAD_LENGTH, Head, PREFACE, flag, frame, go_away, kind, reason, settings},
+    frames::{
+        HEAD_LENGTH, Head, PREFACE, flag, frame, go_away, kind, reason, settings, window_update,
+    },
     pours::Pours,
     server::Plan,
 };
@@ -40,7 +42,12 @@ pub(crate) struct Connection {
     /// The last stream to be answered, when it is about to close.
     last: Option<u32>,
     pours: Pours,
+    /// Bytes of DATA since the client was last given room for more.
+    taken: usize,
 }
+
+/// Half of the window that a client begins with.
+const TAKEN_MAX: usize = 32 << 10;
 
 impl Connection {
     pub(crate) fn new(socket: TcpStream, plan: Arc<Plan>) -> Self {
@@ -52,6 +59,7 @@ impl Connection {
             begun: BTreeSet::new(),
             last: None,
             pours: Pours::default(),
+            taken: 0,
         }
     }
 
@@ -79,6 +87,13 @@ impl Connection {
 
     /// Answers one frame of the client.
     async fn answer(&mut self, head: Head, payload: &[u8]) -> io::Result<Flow> {
+        if head.kind == kind::DATA {
+            self.taken += payload.len();
+            if self.taken >= TAKEN_MAX {
+                let room = u32::try_from(std::mem::take(&mut self.taken)).unwrap_or(u32::MAX);
+                self.send(&window_update(0, room)).await?;
+            }
+        }
         match head.kind {
             kind::SETTINGS if !head.has(flag::ACK) => {
                 self.pours.settings(payload);
@@ -141,6 +156,7 @@ impl Connection {
                 Act::Send(bytes) => self.send(&bytes).await?,
                 Act::Trickle(bytes, every) => self.pours.trickle(stream, bytes, every),
                 Act::Flood(payload) => self.pours.flood(stream, payload),
+                Act::Spew(bytes) => self.pours.spew(stream, bytes),
                 Act::Pause(time) => sleep(time).await,
                 Act::Close => {
                     self.send(&go_away(stream, reason::NO_ERROR)).await?;
@@ -190,7 +206,10 @@ impl Connection {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                bytes = self.pours.next() => self.socket.write_all(&bytes).await?,
+                bytes = self.pours.next() => {
+                    self.socket.write_all(&bytes).await?;
+                    self.plan.poured.fetch_add(bytes.len(), Ordering::SeqCst);
+                }
             }
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(crate) enum Act {
     Trickle(Vec<u8>, Duration),
     /// Write DATA with these bytes again and again, as fast as they are taken.
     Flood(Vec<u8>),
+    /// Write these bytes again and again, whatever the windows say.
+    Spew(Vec<u8>),
     /// Do nothing for a time.
     Pause(Duration),
     /// Close this direction; the other is read to its end.

@@ -14,6 +14,7 @@
 //! | `races.rs` | calls that meet the end of a connection |
 //! | `a6.rs` | cases of gRFC A6 that need a connection |
 //! | `bounds.rs` | servers that go on, or stop |
+//! | `malice.rs` | servers that never stop |
 //! | `features.rs` | what tonic was built with |
 //! | `bench.rs` | the client: the real stack, and all that can be seen of it |
 //! | `server.rs`, `connection.rs`, `pours.rs` | the server |
@@ -33,6 +34,7 @@ mod connection;
 mod fault;
 mod features;
 mod frames;
+mod malice;
 mod matrix;
 mod messages;
 mod pages;

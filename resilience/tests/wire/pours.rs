@@ -9,10 +9,11 @@ use crate::frames::{data, flag, setting};
 /// The window of a connection, and of a stream, that nobody has changed.
 const WINDOW: usize = 65_535;
 
-/// One trickle and one flood at most, each until its stream is reset.
+/// One of a kind at most, each until its stream is reset.
 pub(crate) struct Pours {
     trickle: Option<Trickle>,
     flood: Option<Flood>,
+    spew: Option<Spew>,
     /// What the client takes on the connection...
     window: usize,
     /// ...and on a new stream.
@@ -33,11 +34,17 @@ struct Flood {
     window: usize,
 }
 
+struct Spew {
+    stream: u32,
+    bytes: Vec<u8>,
+}
+
 impl Default for Pours {
     fn default() -> Self {
         Self {
             trickle: None,
             flood: None,
+            spew: None,
             window: WINDOW,
             stream_window: WINDOW,
         }
@@ -65,10 +72,16 @@ impl Pours {
         });
     }
 
+    /// These bytes, as fast as they can be written.
+    pub(crate) fn spew(&mut self, stream: u32, bytes: Vec<u8>) {
+        self.spew = Some(Spew { stream, bytes });
+    }
+
     /// The client has reset `stream`.
     pub(crate) fn stop(&mut self, stream: u32) {
         self.trickle.take_if(|trickle| trickle.stream == stream);
         self.flood.take_if(|flood| flood.stream == stream);
+        self.spew.take_if(|spew| spew.stream == stream);
     }
 
     /// The client has sent SETTINGS; a window among them is that of new streams.
@@ -98,6 +111,9 @@ impl Pours {
             flood.window -= flood.payload.len();
             self.window -= flood.payload.len();
             return data(flood.stream, flag::NONE, &flood.payload);
+        }
+        if let Some(spew) = &self.spew {
+            return spew.bytes.clone();
         }
         match &mut self.trickle {
             Some(trickle) => {

@@ -52,6 +52,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             resets: Mutex::default(),
+            poured: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&plan)));
         Self {
@@ -73,6 +74,11 @@ impl Server {
             .lock()
             .expect("nobody panics with it")
             .clone()
+    }
+
+    /// Bytes that were written without being asked for.
+    pub(crate) fn poured(&self) -> usize {
+        self.plan.poured.load(Ordering::SeqCst)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -107,6 +113,7 @@ pub(crate) struct Plan {
     connections: AtomicUsize,
     pub(crate) requests: AtomicUsize,
     pub(crate) resets: Mutex<Vec<(u32, u32)>>,
+    pub(crate) poured: AtomicUsize,
 }
 
 impl Plan {
