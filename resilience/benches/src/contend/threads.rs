@@ -87,7 +87,7 @@ pub(super) fn run(rounds: usize) {
         };
         let rate = |samples: &Samples| match samples.len() {
             0 => none(),
-            _ => format!("{:.1} ± {:.1}", samples.median(), samples.spread()),
+            _ => format!("{:.2} ± {:.2}", samples.median(), samples.spread()),
         };
         stats::line([
             case.title.to_owned(),
