@@ -158,6 +158,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const fn ms(millis: u64) -> Duration {
@@ -250,6 +252,46 @@ mod tests {
             assert!(
                 window.succeeded_since(mark, 0, start + ms(25_000)),
                 "{later}"
+            );
+        }
+    }
+
+    proptest! {
+        /// Against a list of all that there was, and the rule as it is written.
+        #[test]
+        fn it_counts_what_a_list_would(
+            outcomes in prop::collection::vec((0_u64..3_000, any::<bool>()), 0..300),
+            length in 1_u64..30_000,
+            idle in 0_u64..40_000,
+        ) {
+            let start = Instant::now();
+            let window = Window::new(ms(length), start);
+            let mut list = Vec::new();
+            let mut now = 0;
+            for (wait, failed) in outcomes {
+                // Often at once, now and then after a while.
+                now += wait.saturating_sub(2_000);
+                if failed {
+                    window.failure(0, start + ms(now));
+                } else {
+                    window.success(0, start + ms(now));
+                }
+                list.push((now / 200, failed));
+            }
+            let newest = (now + idle) / 200;
+            let last = |buckets: u64| {
+                let within = list.iter().filter(|(at, _)| newest - at < buckets);
+                let failed = within.clone().filter(|(_, failed)| *failed).count();
+                (within.count() - failed, failed)
+            };
+            let (successes, failures) = (length.div_ceil(200)..150)
+                .map(last)
+                .find(|(successes, failures)| successes + failures >= 30)
+                .unwrap_or_else(|| last(150));
+            let counted = window.counts(0, start + ms(now + idle));
+            prop_assert_eq!(
+                (counted.successes as usize, counted.failures as usize),
+                (successes, failures)
             );
         }
     }

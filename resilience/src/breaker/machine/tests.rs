@@ -288,6 +288,20 @@ fn probes_that_are_never_heard_of_again_have_failed() {
 }
 
 #[test]
+fn silence_begins_with_the_last_probe() {
+    let mut bench = Bench::expired();
+    let _first: Vec<_> = (0..4).map(|_| bench.acquire().unwrap()).collect();
+    bench.after(ms(900));
+    let _last = bench.acquire().unwrap();
+    bench.after(ms(999));
+    bench.acquire().unwrap_err();
+    assert_eq!(bench.state(), BreakerState::HalfOpen);
+    bench.after(ms(1));
+    bench.acquire().unwrap_err();
+    assert_eq!(bench.last_reason(), Some(TransitionReason::ProbesSilent));
+}
+
+#[test]
 fn an_upstream_that_only_answers_no_does_not_keep_it_half_open() {
     let mut bench = Bench::expired();
     bench.calls(2, Outcome::Answered);

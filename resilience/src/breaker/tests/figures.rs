@@ -77,17 +77,20 @@ impl Run {
         history.first().map(|trip| (trip.at - since, trip.reason))
     }
 
-    /// Fails a share of the calls, 500 of them a second, until it opens.
+    /// Fails a share of the calls, of which 500 come each second and are over
+    /// at once, until it opens.
     fn fail(&mut self, percent: u8, dice: &mut fastrand::Rng, for_up_to: Duration) {
         let until = self.now + for_up_to;
-        while self.now < until && self.state() == BreakerState::Closed {
+        while self.now < until
+            && let Ok(permit) = self.circuit.acquire(self.now)
+        {
             let outcome = if dice.u8(..100) < percent {
                 Outcome::Failure
             } else {
                 Outcome::Success
             };
-            self.call(outcome, Duration::ZERO);
-            self.after(ms(2));
+            self.circuit.settle(permit, outcome, self.now);
+            self.now += ms(2);
         }
     }
 }

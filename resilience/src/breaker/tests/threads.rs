@@ -121,68 +121,74 @@ fn a_success_among_failures_always_ends_the_run() {
     };
     let circuit = Circuit::new("upstream", config, clock.start);
     let rounds = Barrier::new(THREADS);
+    let call = |outcome| {
+        let now = clock.tick();
+        // Refused, it has opened, which is found below.
+        if let Ok(permit) = circuit.acquire(now) {
+            circuit.settle(permit, outcome, now);
+        }
+    };
     together(|thread| {
-        for _ in 0..2_000 {
-            let now = clock.tick();
-            let permit = circuit.acquire(now).unwrap();
-            if thread < 2 {
-                circuit.settle(permit, Outcome::Failure, now);
+        for _ in 0..500 {
+            call(if thread < 2 {
+                Outcome::Failure
             } else {
-                circuit.settle(permit, Outcome::Success, now);
-            }
+                Outcome::Success
+            });
             rounds.wait();
             // In between, one success for sure.
             if thread == 0 {
-                let permit = circuit.acquire(now).unwrap();
-                circuit.settle(permit, Outcome::Success, clock.tick());
+                call(Outcome::Success);
             }
             rounds.wait();
         }
     });
-    assert_eq!(circuit.state(), BreakerState::Closed);
-    let (_, machine, window) = circuit.look();
-    assert!(machine.counts(window, clock.now()).failures > 0);
+    let (shown, machine, window) = circuit.look();
+    assert_eq!((shown.state(), shown.epoch()), (BreakerState::Closed, 0));
+    assert_eq!(machine.counts(window, clock.now()).failures, 1_000);
 }
 
 #[test]
 fn never_more_probes_than_allowed_and_it_closes_in_the_end() {
     let clock = Clock::new();
     let circuit = Circuit::new("upstream", restless(), clock.start);
-    // How many probes are under way, by the epoch that they are of: no two
-    // epochs share a place, as a permit may be held for many of them. A probe is
-    // taken off before it is settled, so it is never less than is shown here.
-    const EPOCHS: usize = 1 << 18;
-    let under_way: Vec<AtomicI64> = (0..EPOCHS).map(|_| AtomicI64::new(0)).collect();
+    // The places for probes that are taken, by epoch. One is given back here
+    // before it is there, so there are never fewer than are shown here.
+    let taken: Vec<AtomicI64> = (0..1 << 18).map(|_| AtomicI64::new(0)).collect();
     let most = AtomicI64::new(0);
+    let place = |permit: &Permit| {
+        let epoch = permit.given_in().epoch();
+        permit.is_probe().then(|| &taken[epoch as usize])
+    };
     together(|thread| {
         let mut dice = fastrand::Rng::with_seed(thread);
         let mut held: Vec<Permit> = Vec::new();
         for _ in 0..20_000 {
             let now = clock.tick();
             if let Ok(permit) = circuit.acquire(now) {
-                if permit.is_probe() {
-                    let count = &under_way[permit.given_in().epoch() as usize];
-                    most.fetch_max(count.fetch_add(1, SeqCst) + 1, SeqCst);
+                if let Some(place) = place(&permit) {
+                    most.fetch_max(place.fetch_add(1, SeqCst) + 1, SeqCst);
                 }
                 held.push(permit);
             }
             if held.len() > dice.usize(..8) {
                 let permit = held.swap_remove(dice.usize(..held.len()));
-                if permit.is_probe() {
-                    under_way[permit.given_in().epoch() as usize].fetch_sub(1, SeqCst);
-                }
                 let outcome = match dice.u8(..10) {
                     0..=4 => Outcome::Failure,
                     5..=7 => Outcome::Success,
                     8 => Outcome::Answered,
                     _ => Outcome::Ignored,
                 };
+                // Only who says nothing gives the place to another.
+                if let (Some(place), Outcome::Ignored) = (place(&permit), outcome) {
+                    place.fetch_sub(1, SeqCst);
+                }
                 circuit.settle(permit, outcome, clock.now());
             }
         }
     });
     let most = most.load(SeqCst);
-    assert!((1..=5).contains(&most), "{most} probes at a time");
+    assert!((2..=5).contains(&most), "{most} probes in a round");
     let (shown, machine, _) = circuit.look();
     assert_eq!(shown, machine.snapshot());
     assert!(shown.epoch() > 100, "it went round: {}", shown.epoch());
@@ -199,9 +205,18 @@ fn never_more_probes_than_allowed_and_it_closes_in_the_end() {
     assert_eq!(circuit.state(), BreakerState::Closed);
 }
 
+/// Tells the others that it is over, be it by a panic.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 #[test]
 fn late_results_never_count_in_a_later_epoch() {
-    const ROUNDS: usize = 2_000;
+    const ROUNDS: usize = 500;
     let clock = Clock::new();
     let circuit = Circuit::new("upstream", BreakerConfig::default(), clock.start);
     let over = AtomicBool::new(false);
@@ -213,7 +228,9 @@ fn late_results_never_count_in_a_later_epoch() {
         let mut dice = fastrand::Rng::with_seed(thread);
         if thread > 0 {
             while !over.load(SeqCst) {
-                let permit = circuit.acquire(clock.now()).unwrap();
+                let Ok(permit) = circuit.acquire(clock.now()) else {
+                    continue;
+                };
                 if permit.given_in().state() == BreakerState::ForcedClosed {
                     let late = if dice.u8(..8) == 0 {
                         Outcome::Failure
@@ -226,6 +243,7 @@ fn late_results_never_count_in_a_later_epoch() {
             }
             return;
         }
+        let _over = AtTheEnd(&over);
         for _ in 0..ROUNDS {
             circuit.force(Some(BreakerState::ForcedClosed), clock.tick());
             let enough = settled.load(SeqCst) + 10;
@@ -240,7 +258,6 @@ fn late_results_never_count_in_a_later_epoch() {
                 assert_eq!(machine.counts(window, clock.now()), Counts::default());
             }
         }
-        over.store(true, SeqCst);
     });
     assert!(settled.load(SeqCst) >= 10 * ROUNDS as u64);
 }
@@ -282,12 +299,7 @@ fn a_subscriber_sees_all_transitions_of_all_threads_in_order() {
     // Not woken for one of them, or for the end, it would wait here for ever.
     let (seen, missed) = reader.join().unwrap();
     assert_eq!(seen.last().copied(), last);
-    // A reader that had no time may have missed most, and is told how many.
-    assert!(
-        seen.len() as u64 + missed > 32,
-        "{} and {missed}",
-        seen.len()
-    );
+    assert!(seen.len() as u64 + missed > 32);
     if missed == 0 {
         assert_chained(&seen);
     }
