@@ -5,7 +5,10 @@
 //! to the log in one line.
 
 use proto::order::{CreateOrderRequest, CreateOrderResponse, order_service_server::OrderService};
-use service_kit::{Deadline, log};
+use service_kit::{
+    Deadline,
+    log::{Id, took_ms},
+};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -93,8 +96,8 @@ impl OrderService for Service {
         let request = request.into_inner();
         let mut record = Record {
             orders: &self.orders,
-            order_id: log::Id(&request.order_id).to_string(),
-            user_id: log::Id(&request.user_id).to_string(),
+            order_id: Id(&request.order_id).to_string(),
+            user_id: Id(&request.user_id).to_string(),
             started: Instant::now(),
             caller,
             outcome: None,
@@ -134,7 +137,7 @@ impl Drop for Record<'_> {
             user_id = %self.user_id,
             outcome = status,
             reason,
-            took_ms = log::took_ms(self.started),
+            took_ms = took_ms(self.started),
             "call"
         );
     }

@@ -113,10 +113,33 @@ impl SettingError {
     ) -> Self {
         Self {
             variable: variable.into(),
-            value: value.to_string(),
+            value: masked(&value.to_string()),
             refusal: refusal.into(),
         }
     }
+}
+
+/// A value as anybody may see it: what stands before the `@` of a URL, and what
+/// follows `password=`, are hidden.
+pub(crate) fn masked(value: &str) -> String {
+    const HIDDEN: &str = "***";
+    let mut shown = value.to_owned();
+    // The last one: a password may hold an `@` that nobody has escaped.
+    if let (Some(scheme), Some(at)) = (shown.find("://"), shown.rfind('@'))
+        && scheme + 3 <= at
+    {
+        shown.replace_range(scheme + 3..at, HIDDEN);
+    }
+    let mut from = 0;
+    while let Some(found) = shown[from..].to_ascii_lowercase().find("password=") {
+        let start = from + found + "password=".len();
+        let end = shown[start..]
+            .find(|c: char| c == '&' || c.is_whitespace())
+            .map_or(shown.len(), |length| start + length);
+        shown.replace_range(start..end, HIDDEN);
+        from = start + HIDDEN.len();
+    }
+    shown
 }
 
 /// A value as it can stand in one line: escaped, and not too long.
@@ -244,6 +267,29 @@ mod tests {
         assert!(line.starts_with(r#"CHAOS="a\nbxxx"#), "{line}");
         assert!(line.ends_with("… must be less"), "{line}");
         assert!(line.len() < 200);
+    }
+
+    #[test]
+    fn a_secret_is_hidden_wherever_a_value_is_shown() {
+        for (value, shown) in [
+            ("postgres://me:a@b/c@host/db", "postgres://***@host/db"),
+            ("http://me@host:1", "http://***@host:1"),
+            (
+                "host=db Password=s3 user=me",
+                "host=db Password=*** user=me",
+            ),
+            (
+                "postgres://h/d?sslpassword=a&password=b",
+                "postgres://h/d?sslpassword=***&password=***",
+            ),
+            ("latency=5ms@0.5", "latency=5ms@0.5"),
+            ("http://host:1/path", "http://host:1/path"),
+            ("password=", "password=***"),
+        ] {
+            assert_eq!(masked(value), shown);
+        }
+        let error = SettingError::new("USER_SERVICE_URL", "http://me:s3cret@host:1", "must be");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
     }
 
     #[test]
