@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use service_kit::{
     ServeSettings,
+    database::DatabaseUrl,
     settings::{AdminPort, duration, number, on_off, shown},
 };
 use tonic::transport::Uri;
@@ -13,14 +14,24 @@ use tonic::transport::Uri;
 ///
 /// # Defaults
 ///
-/// The user service at localhost:50051, the client's own defaults, any free
-/// ports on the loopback address, and none for `status` (the program has ports
-/// of its own).
+/// The user service at localhost:50051, the client's own defaults, orders in
+/// memory, any free ports on the loopback address, and none for `status` (the
+/// program has ports and a file of its own).
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Where to listen.
     #[command(flatten)]
     pub serve: ServeSettings,
+
+    /// Where the orders are: sqlite:PATH, which is made when it is not there, or
+    /// postgres://user@host/database, for more than one order service.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "sqlite:data/order-service.db"
+    )]
+    pub database_url: DatabaseUrl,
 
     /// The user service: host:port, or http://host:port.
     #[arg(
@@ -50,6 +61,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             serve: ServeSettings::default(),
+            database_url: DatabaseUrl::memory(),
             user_service_url: "localhost:50051".to_owned(),
             admin_port: AdminPort::Off,
             resilience: ResilienceSettings::default(),

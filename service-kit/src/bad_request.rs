@@ -32,10 +32,13 @@ impl BadRequest {
         }
     }
 
-    /// `text` must hold something.
-    pub fn check_some(&mut self, field: impl fmt::Display, text: &str) {
+    /// `text` must hold something, and be so short and plain as
+    /// [`check_text`](Self::check_text) says.
+    pub fn check_some_text(&mut self, field: impl fmt::Display, text: &str, chars_max: usize) {
         if text.trim().is_empty() {
             self.find(field, "must not be empty");
+        } else {
+            self.check_text(field, text, chars_max);
         }
     }
 

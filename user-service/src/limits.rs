@@ -44,8 +44,7 @@ pub(crate) fn new_user(request: CreateUserRequest) -> Result<User, Status> {
         ("name", &name, NAME_CHARS_MAX),
         ("email", &email, EMAIL_CHARS_MAX),
     ] {
-        bad.check_some(field, text);
-        bad.check_text(field, text, chars_max);
+        bad.check_some_text(field, text, chars_max);
     }
     let address = email.split_once('@').is_some_and(|(who, host)| {
         !who.is_empty() && !host.is_empty() && !host.contains('@') && !email.contains(' ')
