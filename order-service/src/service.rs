@@ -15,6 +15,7 @@ use proto::order::{
 use service_kit::{
     Deadline,
     log::{Id, took_ms},
+    overloaded,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
@@ -152,7 +153,7 @@ fn busy(caller: Option<Deadline>) -> Status {
 /// the id is free: whoever asks again finds out.
 fn not_stored(error: StoreError) -> Status {
     match error {
-        StoreError::Full => Status::resource_exhausted("too many orders wait to be stored"),
+        StoreError::Full => overloaded("too many orders wait to be stored"),
         StoreError::Failed => Status::unavailable("the orders cannot be reached just now"),
     }
 }

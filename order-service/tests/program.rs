@@ -91,6 +91,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("HOST", "127.0.0.1"),
         ("PORT", "50052"),
         ("METRICS_PORT", "9052"),
+        ("IN_FLIGHT_MAX", "1000"),
         ("DATABASE_URL", "sqlite:data/order-service.db"),
         ("USER_SERVICE_URL", "localhost:50051"),
         ("ADMIN_PORT", "9152"),

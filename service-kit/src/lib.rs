@@ -12,6 +12,7 @@
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`database`] | SQLite in a file, or PostgreSQL: opened, and its schema brought up to date |
 //! | [`BadRequest`] | what is wrong with a request, field by field |
+//! | [`overloaded`] | how a service says that it has too much to do |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
 //! | [`trace`] | a span per call, carried on to the next service, exported over OTLP |
 //! | [`log`] | the log format, and identifiers that are safe to log |
@@ -24,6 +25,7 @@ pub mod code;
 pub mod database;
 pub mod log;
 mod metrics;
+mod overload;
 pub mod program;
 mod server;
 pub mod settings;
@@ -31,6 +33,7 @@ pub mod trace;
 
 pub use bad_request::BadRequest;
 pub use error::StartError;
+pub use overload::overloaded;
 pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;
 pub use server::{Running, Server};

@@ -47,7 +47,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     let mut server = server.service(users, proto::user::METHODS);
     if settings.chaos_api {
-        server = server.service(
+        server = server.operators(
             ChaosServer::new(ChaosApi::new(switch)),
             proto::chaos::v1::METHODS,
         );

@@ -11,6 +11,7 @@
 //! accept        a bounded number of connections
 //! call metrics  every call counts, whatever happens inside
 //! deadline      the caller's own, as DEADLINE_EXCEEDED
+//! shed          a bounded number at once; what is too late is not begun
 //! routes        health, reflection, services
 //! ```
 
@@ -19,6 +20,7 @@ mod connections;
 mod reflection;
 mod running;
 mod scrape;
+mod shed;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -42,6 +44,7 @@ use crate::{
 use admin::AdminServer;
 use connections::{Connection, Connections};
 use scrape::MetricsServer;
+use shed::ShedLayer;
 
 /// Calls that one connection may have in flight; more wait at the client.
 /// hyper's default of 200 is what one client at 200 calls/s has in flight when
@@ -65,6 +68,7 @@ pub struct Server {
     routes: RoutesBuilder,
     services: Vec<&'static str>,
     methods: Vec<&'static str>,
+    always: Vec<&'static str>,
     hooks: Vec<Hook>,
 }
 
@@ -98,6 +102,7 @@ impl Server {
             routes: RoutesBuilder::default(),
             services: Vec::new(),
             methods: Vec::new(),
+            always: Vec::new(),
             hooks: vec![runtime],
         })
     }
@@ -118,6 +123,23 @@ impl Server {
         self.services.push(S::NAME);
         self.methods.extend(methods);
         self
+    }
+
+    /// Adds a gRPC service for operators: its calls are answered however many
+    /// others are under way.
+    #[must_use]
+    pub fn operators<S>(mut self, service: S, methods: &'static [&'static str]) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.always.push(S::NAME);
+        self.service(service, methods)
     }
 
     /// Calls `hook` before each scrape, for as long as the server runs.
@@ -178,6 +200,7 @@ impl Server {
         let server = serve(
             self.routes.routes().prepare(),
             CallMetricsLayer::new(self.methods),
+            ShedLayer::new(self.settings.in_flight_max, self.always),
             connections.clone().incoming(listener),
             drain_seen,
         );
@@ -202,6 +225,7 @@ impl Server {
 async fn serve(
     routes: Routes,
     measure: CallMetricsLayer,
+    shed: ShedLayer,
     incoming: impl Stream<Item = io::Result<Connection>>,
     mut drain: watch::Receiver<()>,
 ) {
@@ -212,6 +236,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .layer(measure)
         .layer(InboundDeadlineLayer)
+        .layer(shed)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             let _ = drain.changed().await;

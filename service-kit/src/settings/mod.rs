@@ -33,16 +33,30 @@ pub struct ServeSettings {
     /// Port for /metrics, and nothing else; 0 takes any free one.
     #[arg(long, env = "METRICS_PORT", default_value_t = 0, value_parser = port)]
     pub metrics_port: u16,
+
+    /// Calls under way at once; one more is refused, to come back later.
+    #[arg(
+        long,
+        env = "IN_FLIGHT_MAX",
+        value_name = "N",
+        default_value_t = Self::default().in_flight_max,
+        value_parser = number(1..=1_000_000_usize)
+    )]
+    pub in_flight_max: usize,
 }
 
 impl Default for ServeSettings {
     /// Any free ports on the loopback address: what a test wants. A program's
     /// own ports are [`Program::PORTS`](crate::Program::PORTS).
+    ///
+    /// 1000 calls at once: what 1000 calls/s have under way when each takes a
+    /// second, which is all the time that callers give by default.
     fn default() -> Self {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             metrics_port: 0,
+            in_flight_max: 1000,
         }
     }
 }
