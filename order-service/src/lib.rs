@@ -28,7 +28,7 @@ use service_kit::{
     ActionError, Program, Running, ServeSettings, Server, StartError, database, settings::AdminPort,
 };
 
-pub use settings::{ResilienceSettings, Settings};
+pub use settings::{ResilienceSettings, Settings, UserServiceTls};
 
 use client::UserClient;
 use service::Service;

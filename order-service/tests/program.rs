@@ -23,9 +23,17 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
         (
             "USER_SERVICE_URL",
             "https://users:1",
-            "must be host:port or http://host:port",
+            "needs USER_SERVICE_TLS_CA beside it",
         ),
         ("DATABASE_URL", "orders.db", "must be sqlite:PATH"),
+        ("TLS_CERT", "cert.pem", "needs TLS_KEY beside it"),
+        ("TLS_CLIENT_CA", "ca.pem", "needs TLS_CERT and TLS_KEY"),
+        ("USER_SERVICE_TLS_CA", "/nowhere/ca.pem", "cannot be read"),
+        (
+            "USER_SERVICE_TLS_KEY",
+            "key.pem",
+            "needs USER_SERVICE_TLS_CA",
+        ),
         ("RESILIENCE", "yes", "must be on or off"),
         ("RESILIENCE_DEADLINE", "500", "must be a time with its unit"),
         ("RESILIENCE_DEADLINE", "0s", "must be more than zero"),

@@ -14,6 +14,7 @@
 //! | [`BadRequest`] | what is wrong with a request, field by field |
 //! | [`overloaded`] | how a service says that it has too much to do |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
+//! | [`tls`] | doors that lock: certificates, who may come in, and new ones without a restart |
 //! | [`trace`] | a span per call, carried on to the next service, exported over OTLP |
 //! | [`log`] | the log format, and identifiers that are safe to log |
 //! | [`code`] | gRPC codes by their names |
@@ -29,6 +30,7 @@ mod overload;
 pub mod program;
 mod server;
 pub mod settings;
+pub mod tls;
 pub mod trace;
 
 pub use bad_request::BadRequest;

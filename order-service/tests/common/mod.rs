@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used)] // allowed in tests, and this is part of them
 
+pub(crate) mod certificates;
 pub(crate) mod program;
 
 use std::{

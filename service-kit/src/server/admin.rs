@@ -27,7 +27,7 @@ impl AdminServer {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let (cut, cut_seen) = watch::channel(());
-        let incoming = Connections::new(cut_seen).incoming(listener);
+        let incoming = Connections::new(cut_seen).incoming(listener, None);
         let task = tokio::spawn(async {
             let served = tonic::transport::Server::builder()
                 .add_routes(routes)

@@ -8,7 +8,7 @@
 //! most clients still speak).
 //!
 //! ```text
-//! accept        a bounded number of connections
+//! accept        a bounded number of connections, over TLS where that is set
 //! call metrics  every call counts, whatever happens inside
 //! deadline      the caller's own, as DEADLINE_EXCEEDED
 //! shed          a bounded number at once; what is too late is not begun
@@ -20,6 +20,7 @@ mod connections;
 mod reflection;
 mod running;
 mod scrape;
+mod secured;
 mod shed;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -40,10 +41,12 @@ pub use running::Running;
 use crate::{
     ServeSettings, StartError,
     metrics::{self, CallMetricsLayer, Hook, Registry},
+    tls::Acceptor,
 };
 use admin::AdminServer;
-use connections::{Connection, Connections};
+use connections::Connections;
 use scrape::MetricsServer;
+use secured::Secured;
 use shed::ShedLayer;
 
 /// Calls that one connection may have in flight; more wait at the client.
@@ -177,6 +180,8 @@ impl Server {
     /// [`StartError`]: the port cannot be opened, or the descriptors do not
     /// parse.
     pub async fn serve(mut self, descriptors: &[u8]) -> Result<Running, StartError> {
+        // Before anybody can knock.
+        let tls = Acceptor::new(&self.settings.tls)?;
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in &self.services {
             health
@@ -201,7 +206,7 @@ impl Server {
             self.routes.routes().prepare(),
             CallMetricsLayer::new(self.methods),
             ShedLayer::new(self.settings.in_flight_max, self.always),
-            connections.clone().incoming(listener),
+            connections.clone().incoming(listener, tls),
             drain_seen,
         );
 
@@ -226,7 +231,7 @@ async fn serve(
     routes: Routes,
     measure: CallMetricsLayer,
     shed: ShedLayer,
-    incoming: impl Stream<Item = io::Result<Connection>>,
+    incoming: impl Stream<Item = io::Result<Secured>>,
     mut drain: watch::Receiver<()>,
 ) {
     let served = tonic::transport::Server::builder()

@@ -19,6 +19,8 @@ use std::{
 
 use clap::Args;
 
+use crate::tls::TlsSettings;
+
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ServeSettings {
@@ -43,6 +45,10 @@ pub struct ServeSettings {
         value_parser = number(1..=1_000_000_usize)
     )]
     pub in_flight_max: usize,
+
+    /// What gRPC callers see, and who may call.
+    #[command(flatten)]
+    pub tls: TlsSettings,
 }
 
 impl Default for ServeSettings {
@@ -57,6 +63,7 @@ impl Default for ServeSettings {
             port: 0,
             metrics_port: 0,
             in_flight_max: 1000,
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -71,7 +78,7 @@ impl ServeSettings {
                 "must be a port other than PORT",
             ));
         }
-        Ok(())
+        self.tls.validate()
     }
 
     pub(crate) fn grpc(&self) -> SocketAddr {
