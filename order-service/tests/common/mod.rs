@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // allowed in tests, and this is part of them
 
 pub(crate) mod certificates;
+pub(crate) mod crash;
 pub(crate) mod program;
 
 use std::{
