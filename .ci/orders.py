@@ -5,6 +5,9 @@
     orders.py load ADDRESS SECONDS RATE [WELL_FROM]     orders at a steady rate; prints how they ended
     orders.py chaos ADDRESS TEXT                        changes the faults of a user service
 
+ORDERS_CA=FILE calls over TLS and believes that authority; ORDERS_CERT and ORDERS_KEY are what
+the caller shows then.
+
 `load` fails when an answer took longer than the deadline of the calls behind it and a
 little more. What the orders say while a fault lasts is not judged, but those that start
 WELL_FROM seconds after the first, or later, must all be created.
@@ -13,6 +16,8 @@ WELL_FROM seconds after the first, or later, must all be created.
 import collections
 import concurrent.futures
 import math
+import os
+import pathlib
 import re
 import sys
 import time
@@ -119,8 +124,16 @@ def chaos(channel, text):
     print("chaos:", call(request(chaos=text), timeout=2).chaos)
 
 
+def channel_to(address):
+    if "ORDERS_CA" not in os.environ:
+        return grpc.insecure_channel(address)
+    names = ("ORDERS_CA", "ORDERS_KEY", "ORDERS_CERT")
+    files = (pathlib.Path(os.environ[name]).read_bytes() if name in os.environ else None for name in names)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files))
+
+
 def main(command, address, *arguments):
-    with grpc.insecure_channel(address) as channel:
+    with channel_to(address) as channel:
         if command == "check":
             check(channel)
         elif command == "load":

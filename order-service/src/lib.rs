@@ -48,7 +48,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let refresh = users.refresh();
     if let AdminPort::Port(port) = settings.admin_port {
         let status = StatusService::new(users.watched());
-        server = server.admin(port, AdminServer::new(status)).await?;
+        server = server.admin(port, AdminServer::new(status))?;
     }
     let store = Store::new(database::open(&settings.database_url, &store::STEPS).await?);
     let orders = OrderServiceServer::new(Service::new(users, store))

@@ -100,6 +100,8 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("PORT", "50052"),
         ("METRICS_PORT", "9052"),
         ("IN_FLIGHT_MAX", "1000"),
+        ("DRAIN_TIMEOUT", "8s"),
+        ("REUSE_PORT", "off"),
         ("DATABASE_URL", "sqlite:data/order-service.db"),
         ("USER_SERVICE_URL", "localhost:50051"),
         ("ADMIN_PORT", "9152"),

@@ -20,8 +20,9 @@ use sqlx::{
 
 use crate::{StartError, settings::masked};
 
-/// How long a query may wait for a connection.
-const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a query may wait for a connection. The deadline of its call is
+/// shorter; this is for calls without one.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Readers of a SQLite file at once. Each is a thread.
 const SQLITE_CONNECTIONS: u32 = 4;
 /// Connections of one process to PostgreSQL, which has 100 for all by default.

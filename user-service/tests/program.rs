@@ -155,6 +155,8 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("PORT", "50051"),
         ("METRICS_PORT", "9051"),
         ("IN_FLIGHT_MAX", "1000"),
+        ("DRAIN_TIMEOUT", "8s"),
+        ("REUSE_PORT", "off"),
         ("DATABASE_URL", "sqlite:data/user-service.db"),
         ("CHAOS", "off"),
         ("CHAOS_API", "off"),
@@ -173,7 +175,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
 fn an_empty_variable_is_unset_and_the_values_in_force_are_logged() {
     let service = Serving::start(&[("CHAOS", ""), ("HOST", ""), ("LOG_FORMAT", "")]);
     assert!(service.grpc.ip().is_loopback());
-    let in_force = "HOST=127.0.0.1 PORT=0 METRICS_PORT=0 IN_FLIGHT_MAX=1000 DATABASE_URL=sqlite::memory: CHAOS=off CHAOS_API=off RUST_LOG=info";
+    let in_force = "HOST=127.0.0.1 PORT=0 METRICS_PORT=0 IN_FLIGHT_MAX=1000 DRAIN_TIMEOUT=8s REUSE_PORT=off DATABASE_URL=sqlite::memory: CHAOS=off CHAOS_API=off RUST_LOG=info";
     assert!(service.begin.contains(in_force), "{}", service.begin);
 }
 

@@ -36,8 +36,13 @@ struct Job {
 
 impl Writer {
     pub(super) fn start(pool: AnyPool) -> Self {
+        Self::committing(BATCH_MAX, pool)
+    }
+
+    /// With so many orders in one commit, at most.
+    fn committing(batch_max: usize, pool: AnyPool) -> Self {
         let (sender, jobs) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(write_all(pool, jobs));
+        tokio::spawn(write_all(pool, jobs, batch_max));
         Self(sender)
     }
 
@@ -56,9 +61,9 @@ impl Writer {
     }
 }
 
-async fn write_all(pool: AnyPool, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
+async fn write_all(pool: AnyPool, mut jobs: mpsc::Receiver<Job>, batch_max: usize) {
+    let mut batch = Vec::with_capacity(batch_max);
+    while jobs.recv_many(&mut batch, batch_max).await > 0 {
         batch.retain(|job| !job.answer.is_closed());
         if !batch.is_empty() {
             // Two processes that write the same ids in one order cannot wait for
@@ -135,11 +140,12 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::future::join_all;
+    use service_kit::database::{self, DatabaseUrl};
     use tokio::time::sleep;
 
     use super::{
         super::{
-            Store, Turns,
+            STEPS, Store, Turns,
             tests::{of, store},
         },
         *,
@@ -225,5 +231,48 @@ mod tests {
             Err(StoreError::Full)
         );
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    /// What committing together is worth: figures, no verdict.
+    /// `cargo test --release -p order-service --lib -- --ignored --nocapture`
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "measures, for some seconds"]
+    async fn a_commit_for_many_orders_or_for_each() {
+        const CALLERS: usize = 128;
+        let span = Duration::from_secs(3);
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+        for (name, batch_max, on_disk) in [
+            ("in memory", BATCH_MAX, false),
+            ("on disk, together", BATCH_MAX, true),
+            ("on disk, one by one", 1, true),
+        ] {
+            let place = tempfile::tempdir_in(target).unwrap();
+            let url = match on_disk {
+                true => DatabaseUrl::file(&place.path().join("orders.db")),
+                false => DatabaseUrl::memory(),
+            };
+            let pool = database::open(&url, &STEPS).await.unwrap();
+            let store = Store {
+                writer: Writer::committing(batch_max, pool.clone()),
+                pool,
+            };
+            let end = tokio::time::Instant::now() + span;
+            let caller = |caller: usize| {
+                let (store, turns) = (store.clone(), Turns::default());
+                tokio::spawn(async move {
+                    let mut stored = 0_u32;
+                    while tokio::time::Instant::now() < end {
+                        let id = format!("{caller}-{stored}");
+                        create(&store, &turns, &id).await.unwrap();
+                        stored += 1;
+                    }
+                    stored
+                })
+            };
+            let all = join_all((0..CALLERS).map(caller)).await;
+            let stored: u32 = all.into_iter().map(Result::unwrap).sum();
+            let per_second = f64::from(stored) / span.as_secs_f64();
+            println!("{name:20} {per_second:>8.0} orders/s");
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 mod admin;
 mod connections;
+mod listen;
 mod reflection;
 mod running;
 mod scrape;
@@ -28,7 +29,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use futures_util::Stream;
 use http::Request;
 use resilience::InboundDeadlineLayer;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tonic::{
     body::Body,
     server::NamedService,
@@ -94,7 +95,7 @@ impl Server {
     pub async fn open(settings: &ServeSettings) -> Result<Self, StartError> {
         settings.validate()?;
         let registry = Registry::of_process()?;
-        let metrics = MetricsServer::open(settings.metrics(), registry).await?;
+        let metrics = MetricsServer::open(settings, registry)?;
         let runtime = metrics::runtime_hook();
         registry.on_scrape(&runtime);
         Ok(Self {
@@ -159,7 +160,7 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`]: the port, which `ADMIN_PORT` names, cannot be opened.
-    pub async fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
+    pub fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
     where
         S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
             + NamedService
@@ -169,7 +170,8 @@ impl Server {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.admin = Some(AdminServer::open(port, Routes::new(service)).await?);
+        let routes = Routes::new(service);
+        self.admin = Some(AdminServer::open(port, self.settings.reuse_port, routes)?);
         Ok(self)
     }
 
@@ -195,9 +197,9 @@ impl Server {
             .add_service(v1alpha);
 
         let address = self.settings.grpc();
-        let listen = |error| StartError::listen("PORT", address, error);
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let failed = |error| StartError::listen("PORT", address, error);
+        let listener = listen::listen(address, self.settings.reuse_port).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
 
         let (cut, cut_seen) = watch::channel(());
         let (drain, drain_seen) = watch::channel(());
@@ -212,6 +214,7 @@ impl Server {
 
         Ok(Running::start(running::Parts {
             address,
+            drain_timeout: self.settings.drain_timeout,
             connections,
             services: self.services,
             health,

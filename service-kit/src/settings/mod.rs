@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::tls::TlsSettings;
 
@@ -46,6 +46,29 @@ pub struct ServeSettings {
     )]
     pub in_flight_max: usize,
 
+    /// How long calls under way have to end after a stop was asked for; what has
+    /// not ended then is cut off, and a second later the program is gone.
+    #[arg(
+        long,
+        env = "DRAIN_TIMEOUT",
+        value_name = "TIME",
+        default_value = shown(Self::default().drain_timeout),
+        value_parser = duration
+    )]
+    pub drain_timeout: Duration,
+
+    /// on lets another process listen on the same ports (SO_REUSEPORT), so that a
+    /// new one can be ready before the old one is asked to stop: on or off.
+    #[arg(
+        long,
+        env = "REUSE_PORT",
+        value_name = "ON|OFF",
+        action = ArgAction::Set,
+        default_value = "off",
+        value_parser = on_off
+    )]
+    pub reuse_port: bool,
+
     /// What gRPC callers see, and who may call.
     #[command(flatten)]
     pub tls: TlsSettings,
@@ -57,12 +80,17 @@ impl Default for ServeSettings {
     ///
     /// 1000 calls at once: what 1000 calls/s have under way when each takes a
     /// second, which is all the time that callers give by default.
+    ///
+    /// 8 s to drain: with a second to cut off, that is within the 10 s that
+    /// Docker gives. Nobody else on our ports: two by accident would share calls.
     fn default() -> Self {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             metrics_port: 0,
             in_flight_max: 1000,
+            drain_timeout: Duration::from_secs(8),
+            reuse_port: false,
             tls: TlsSettings::default(),
         }
     }
