@@ -164,7 +164,9 @@ mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
+    breaker::{
+        Breaker, BreakerConfig, BreakerState, Pass, Transition, TransitionReason, Transitions,
+    },
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},
