@@ -85,7 +85,8 @@ impl Breaker {
         self.shared.circuit.state()
     }
 
-    /// When, and why, the circuit last opened; `None` when it never did.
+    /// When, and why, the circuit last opened, having been closed; `None` when
+    /// it never did. That probes failed since is in the [`history`](Self::history).
     #[must_use]
     pub fn last_trip(&self) -> Option<Transition> {
         self.shared.circuit.record(|record| record.last_trip())

@@ -68,6 +68,23 @@ async fn it_shows_the_last_trip_and_the_share_of_failures() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn probes_that_fail_do_not_hide_why_the_circuit_opened() {
+    let breaker = breaker(BreakerConfig::default());
+    for _ in 0..27 {
+        call(&breaker, Outcome::Failure, 1).unwrap();
+    }
+    tokio::time::advance(ms(1200)).await;
+    for _ in 0..4 {
+        call(&breaker, Outcome::Failure, 1).unwrap();
+    }
+
+    let last = breaker.history().last().unwrap().reason;
+    assert_eq!(last, TransitionReason::ProbesFailed);
+    let trip = breaker.last_trip().unwrap().reason;
+    assert_eq!(trip, TransitionReason::FailureRatio);
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_remembers_the_last_thirty_two_transitions() {
     let breaker = breaker(BreakerConfig::default());
     assert_eq!(breaker.history(), []);
