@@ -18,7 +18,9 @@
 //! | [`claims`] | what was promised, and whether it was kept |
 //! | [`table`] | for a person at a terminal |
 //! | [`explain`] | one run, call by call, with the reason of each decision |
+//! | [`story`] | for a person with a browser, drawn by [`report`] |
 //! | [`settings`] | the command line |
+//! | [`user`] | settings of a user, from a file |
 
 pub mod baselines;
 pub mod caller;
@@ -33,10 +35,15 @@ pub mod run;
 pub mod script;
 pub mod server;
 pub mod settings;
+pub mod story;
 pub mod table;
 pub mod upstream;
+pub mod user;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -46,6 +53,7 @@ use matrix::{Matrix, Plan};
 use policies::Policy;
 use script::Script;
 use settings::Settings;
+use user::User;
 
 /// Why nothing was simulated.
 #[derive(Debug, thiserror::Error)]
@@ -58,19 +66,27 @@ pub enum Error {
     Write(#[from] io::Error),
 }
 
+impl Error {
+    fn page(settings: &Settings, error: &io::Error) -> Self {
+        Self::Settings(format!("{}: {error}", settings.out.display()))
+    }
+}
+
 /// Does what the settings say, and gives the status to exit with.
 ///
 /// # Errors
 /// [`Error`]: nothing was simulated, or it could not be written down.
 pub fn simulate(settings: &Settings) -> Result<u8, Error> {
-    let plan = plan(settings);
+    let user = settings.config.as_deref().map(User::read).transpose();
+    let user = user.map_err(Error::Settings)?;
+    let plan = plan(settings, user.as_ref());
     let mut out = io::stdout().lock();
     if settings.list {
         write!(out, "{}", table::legend(&plan))?;
         return Ok(0);
     }
     if let Some(seed) = settings.explain {
-        let (script, policy) = explained(settings)?;
+        let (script, policy) = explained(settings, user.as_ref())?;
         let window = Window {
             from: settings.from.unwrap_or_default(),
             to: settings.to,
@@ -79,6 +95,8 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         write!(out, "{}", timeline(&script, &policy, seed, window))?;
         return Ok(0);
     }
+    // Found out before: a minute of work for a page that cannot be written is lost.
+    fs::write(&settings.out, "").map_err(|error| Error::page(settings, &error))?;
     let matrix = with_progress(&plan);
     write!(out, "{}", table::tables(&plan, &matrix))?;
     let better = table::better_than_ours(&plan, &matrix);
@@ -96,28 +114,44 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         settings.seeds,
         claims::lines(&claims)
     )?;
+    let page = story::html(&plan, &matrix, &claims);
+    fs::write(&settings.out, page).map_err(|error| Error::page(settings, &error))?;
+    writeln!(out, "\nthe plots: {}", settings.out.display())?;
     Ok(u8::from(claims.iter().any(|claim| !claim.held)))
 }
 
-fn plan(settings: &Settings) -> Plan {
-    let or_all = |some: &Vec<Script>| match some.is_empty() {
+fn plan(settings: &Settings, user: Option<&User>) -> Plan {
+    let scripts = match settings.scripts.is_empty() {
         true => Script::all(),
-        false => some.clone(),
+        false => settings.scripts.clone(),
     };
+    let mut policies = match (settings.policies.is_empty(), user) {
+        (false, _) => settings.policies.clone(),
+        (true, None) => Policy::all(),
+        (true, Some(_)) => vec![policies::ours()],
+    };
+    policies.extend(user.map(User::policy));
     Plan {
-        scripts: or_all(&settings.scripts),
-        policies: match settings.policies.is_empty() {
-            true => Policy::all(),
-            false => settings.policies.clone(),
-        },
+        scripts: scripts
+            .into_iter()
+            .map(|script| adapted(script, user))
+            .collect(),
+        policies,
         seeds: (0..settings.seeds)
             .map(|index| settings.first_seed.wrapping_add(index))
             .collect(),
     }
 }
 
+fn adapted(script: Script, user: Option<&User>) -> Script {
+    match user {
+        Some(user) => user.adapt(script),
+        None => script,
+    }
+}
+
 /// The script and the policy of which one run is explained.
-fn explained(settings: &Settings) -> Result<(Script, Policy), Error> {
+fn explained(settings: &Settings, user: Option<&User>) -> Result<(Script, Policy), Error> {
     let one = "--explain shows one script and one policy";
     let script = match &settings.scripts[..] {
         [] => Script::named("capacity-75"),
@@ -125,11 +159,12 @@ fn explained(settings: &Settings) -> Result<(Script, Policy), Error> {
         _ => None,
     };
     let policy = match &settings.policies[..] {
-        [] => Some(policies::ours()),
+        [] => Some(user.map_or_else(policies::ours, User::policy)),
         [policy] => Some(policy.clone()),
         _ => None,
     };
     script
+        .map(|script| adapted(script, user))
         .zip(policy)
         .ok_or_else(|| Error::Settings(one.to_owned()))
 }

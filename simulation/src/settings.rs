@@ -41,6 +41,12 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", default_value = "simulation.html")]
     pub out: PathBuf,
 
+    /// Your own settings, as TOML with the names of ResilienceConfig, beside our defaults. It
+    /// may say what your upstream is like too: traffic.rate and clients; server.workers, work,
+    /// work_varies, queue and drops_expired.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Print what happens in the run of this seed, call by call, with the reason of each
     /// decision; of one script and one policy [default: capacity-75, ours].
     #[arg(long, value_name = "SEED")]
