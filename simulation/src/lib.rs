@@ -11,6 +11,7 @@
 //! | [`upstream`] | the model as a service, where a client has its channel |
 //! | [`script`] | what befalls the server, and who calls it meanwhile |
 //! | [`policies`], [`baselines`] | the clients: ours, and those it is compared with |
+//! | [`experiment`] | changes to ours that might be better |
 //! | [`caller`] | a client, whatever layers it has |
 //! | [`run`] | one run |
 //! | [`recording`], [`figures`] | what happened, and what it adds up to |
@@ -26,6 +27,7 @@ pub mod baselines;
 pub mod caller;
 pub mod claims;
 pub mod dice;
+pub mod experiment;
 pub mod explain;
 pub mod figures;
 pub mod matrix;
@@ -83,6 +85,8 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
     let mut out = io::stdout().lock();
     if settings.list {
         write!(out, "{}", table::legend(&plan))?;
+        let experiments = Policy::experiments();
+        write!(out, "\nexperiments:\n{}", table::policies(&experiments))?;
         return Ok(0);
     }
     if let Some(seed) = settings.explain {

@@ -1,6 +1,6 @@
 //! The clients: ours, and those it is compared with.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use resilience::{
     Breaker, BreakerState, LimitConfig, Policies, ResilienceConfig, ResilienceLayer, RetryBudget,
@@ -18,6 +18,7 @@ use crate::{
     },
     caller::{Call, Caller, METHOD, Through, Watched},
     dice::{Purpose, derive},
+    experiment::DearTimeouts,
     upstream::Upstream,
 };
 
@@ -63,10 +64,26 @@ impl Policy {
         ]
     }
 
+    /// Changes to ours that might be better, to be named when they are to be tried.
+    #[must_use]
+    pub fn experiments() -> Vec<Self> {
+        vec![
+            dear_timeouts("timeouts-2", "ours, a retry after a timeout costs 2", 2.0),
+            dear_timeouts("timeouts-4", "ours, a retry after a timeout costs 4", 4.0),
+            dear_timeouts(
+                "timeouts-10",
+                "ours, a retry after a timeout costs 10",
+                10.0,
+            ),
+            short_open(),
+        ]
+    }
+
     /// The policy of this name.
     #[must_use]
     pub fn named(id: &str) -> Option<Self> {
-        Self::all().into_iter().find(|policy| policy.id == id)
+        let mut all = Self::all().into_iter().chain(Self::experiments());
+        all.find(|policy| policy.id == id)
     }
 
     /// A client of it.
@@ -241,6 +258,37 @@ fn tower_resilience() -> Policy {
         source: "tower-resilience-circuitbreaker 0.14: 50 % of 100 calls, open 30 s, 1 probe",
         make: Arc::new(|place| Client::other(place, TOWER_RESILIENCE)),
     }
+}
+
+fn dear_timeouts(id: &'static str, title: &'static str, cost: f64) -> Policy {
+    Policy {
+        id,
+        title,
+        source: "simulation/src/experiment.rs",
+        make: Arc::new(move |place| {
+            let budget = Arc::new(DearTimeouts::new(cost));
+            let config = ResilienceConfig {
+                policies: Policies {
+                    budget: Some(Arc::clone(&budget) as _),
+                    classifier: Some(budget),
+                    ..Policies::default()
+                },
+                ..ResilienceConfig::default()
+            };
+            Client::whole(place, config).0
+        }),
+    }
+}
+
+fn short_open() -> Policy {
+    let mut config = ResilienceConfig::default();
+    config.breaker.open_initial = Duration::from_millis(250);
+    config.breaker.open_max = Duration::from_millis(500);
+    Policy::of_config(
+        "open-500",
+        "ours, the circuit open for 250 to 500 ms",
+        config,
+    )
 }
 
 fn budget(budget: impl RetryBudget + 'static) -> Policies {

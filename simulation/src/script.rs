@@ -99,6 +99,22 @@ impl Script {
             Self::errors("errors-50", "50 % of requests fail", 0.50),
             Self::errors("errors-75", "75 % of requests fail", 0.75),
         ];
+        let lost = Condition {
+            lost: 0.03,
+            ..HEALTHY
+        };
+        all.push(Self {
+            traffic: ALONE,
+            steps: vec![(Duration::ZERO, lost)],
+            begins: Duration::ZERO,
+            over: None,
+            ..Self::fault(
+                "lost-3",
+                "3 % of requests are never answered",
+                lost,
+                Duration::ZERO,
+            )
+        });
         all.extend(Self::outages());
         all.extend(Self::losses());
         all.extend(Self::oddities());

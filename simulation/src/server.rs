@@ -34,6 +34,8 @@ pub struct Condition {
     pub capacity: f64,
     /// The share of requests that are answered UNAVAILABLE, soon and without work.
     pub failing: f64,
+    /// The share of requests that are never answered.
+    pub lost: f64,
     /// What is added to every answer, from this to that, while nobody works on it: something
     /// behind the server is slow.
     pub slow: Option<(Duration, Duration)>,
@@ -50,6 +52,7 @@ impl Condition {
     pub const HEALTHY: Self = Self {
         capacity: 1.0,
         failing: 0.0,
+        lost: 0.0,
         slow: None,
         paused: false,
         hung: false,
@@ -157,6 +160,7 @@ impl Server {
     pub fn arrive(&mut self, ticket: Ticket, expires: Option<Duration>, now: Duration) {
         let Condition {
             failing,
+            lost,
             hung,
             unreachable,
             ..
@@ -167,6 +171,8 @@ impl Server {
             // Taken, and never heard of again.
         } else if failing > 0.0 && self.dice.chance(failing) {
             self.answer(ticket, Answer::Unavailable, now + FAILS_IN);
+        } else if lost > 0.0 && self.dice.chance(lost) {
+            // It alone is never heard of again.
         } else if self.no_worker()
             && self
                 .config

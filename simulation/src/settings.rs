@@ -74,7 +74,8 @@ fn script(id: &str) -> Result<Script, String> {
 
 fn policy(id: &str) -> Result<Policy, String> {
     Policy::named(id).ok_or_else(|| {
-        let known = Policy::all().into_iter().map(|policy| policy.id);
+        let known = Policy::all().into_iter().chain(Policy::experiments());
+        let known = known.map(|policy| policy.id);
         format!("known are {}", listed(known))
     })
 }

@@ -187,7 +187,15 @@ pub fn legend(plan: &Plan) -> String {
         let _ = writeln!(text, "  {:12}  {}", script.id, script.title);
     }
     text.push('\n');
-    for policy in &plan.policies {
+    text.push_str(&policies(&plan.policies));
+    text
+}
+
+/// What policies are, and where their rules come from.
+#[must_use]
+pub fn policies(policies: &[Policy]) -> String {
+    let mut text = String::new();
+    for policy in policies {
         let _ = writeln!(
             text,
             "  {:12}  {} [{}]",

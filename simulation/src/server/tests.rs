@@ -209,6 +209,19 @@ fn failures_come_soon_in_the_share_that_was_ordered_and_cost_no_work() {
 }
 
 #[test]
+fn the_share_that_is_lost_is_never_answered_and_costs_no_work() {
+    let mut bench = Bench::new(config(1000));
+    bench.befall(Condition {
+        lost: 0.25,
+        ..Condition::HEALTHY
+    });
+    bench.arrivals(1000);
+    let answered = bench.until(ms(1000)).len();
+    assert!((700..800).contains(&answered), "{answered}");
+    assert_eq!((bench.server.busy(), bench.server.queued()), (0, 0));
+}
+
+#[test]
 fn what_is_slow_behind_it_takes_time_and_no_worker() {
     let mut bench = Bench::new(config(1));
     bench.befall(Condition {
