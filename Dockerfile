@@ -12,7 +12,7 @@ COPY . .
 # That is the programs and, under their own paths, the shared libraries they are linked to.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --workspace --bins \
+    cargo build --locked --release --workspace --exclude simulation --bins \
     && mkdir -p /out/bin /out/root /out/reports \
     && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
     && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/

@@ -7,12 +7,13 @@ pub mod required;
 
 use std::time::Duration;
 
+use report::words::{at_least, at_most, short};
+
 use crate::{
     figures::{attempts_per_call, retries},
     phases::Kind,
     recording::{Ending, Outcome, Recording, Span, success_share},
     scrape::BreakerState,
-    words::{at_least, at_most, short},
 };
 
 /// A share of fewer calls than this is luck.

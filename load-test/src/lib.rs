@@ -15,7 +15,7 @@
 //! | [`figures`] | what it adds up to |
 //! | [`claims`] | what was promised, and whether it was kept |
 //! | [`screen`], [`verdict`] | for a person at a terminal |
-//! | [`story`], [`report`] | for a person with a browser |
+//! | [`story`] | for a person with a browser, drawn by [`report`] |
 //! | [`json`] | for programs |
 //!
 //! Everything from [`recording`] on is a function of data: it is tested on runs that never
@@ -23,7 +23,6 @@
 
 mod exposition;
 mod paint;
-mod words;
 
 pub mod claims;
 pub mod figures;
@@ -34,7 +33,6 @@ pub mod orders;
 pub mod phases;
 pub mod recorder;
 pub mod recording;
-pub mod report;
 pub mod results;
 pub mod run;
 pub mod scrape;
