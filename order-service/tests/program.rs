@@ -90,7 +90,13 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
 
 #[test]
 fn help_lists_every_setting_with_its_variable_and_default() {
-    let output = run(&[("USER_SERVICE_URL", "elsewhere:1")], &["--help"]);
+    let output = run(
+        &[
+            ("USER_SERVICE_URL", "elsewhere:1"),
+            ("DATABASE_URL", "postgres://me:s3cret@elsewhere/orders"),
+        ],
+        &["--help"],
+    );
     let help = String::from_utf8(output.stdout).unwrap();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
 
