@@ -45,6 +45,7 @@ pub mod user;
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -66,12 +67,6 @@ pub enum Error {
     /// Something could not be written.
     #[error(transparent)]
     Write(#[from] io::Error),
-}
-
-impl Error {
-    fn page(settings: &Settings, error: &io::Error) -> Self {
-        Self::Settings(format!("{}: {error}", settings.out.display()))
-    }
 }
 
 /// Does what the settings say, and gives the status to exit with.
@@ -100,7 +95,9 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         return Ok(0);
     }
     // Found out before: a minute of work for a page that cannot be written is lost.
-    fs::write(&settings.out, "").map_err(|error| Error::page(settings, &error))?;
+    for file in [Some(&settings.out), settings.plot.as_ref()] {
+        file.map_or(Ok(()), |file| write_file(file, ""))?;
+    }
     let matrix = with_progress(&plan);
     write!(out, "{}", table::tables(&plan, &matrix))?;
     let better = table::better_than_ours(&plan, &matrix);
@@ -118,10 +115,17 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         settings.seeds,
         claims::lines(&claims)
     )?;
-    let page = story::html(&plan, &matrix, &claims);
-    fs::write(&settings.out, page).map_err(|error| Error::page(settings, &error))?;
+    write_file(&settings.out, &story::html(&plan, &matrix, &claims))?;
+    if let Some(plot) = &settings.plot {
+        write_file(plot, &story::picture(&plan, &matrix))?;
+    }
     writeln!(out, "\nthe plots: {}", settings.out.display())?;
     Ok(u8::from(claims.iter().any(|claim| !claim.held)))
+}
+
+fn write_file(file: &Path, text: &str) -> Result<(), Error> {
+    let written = fs::write(file, text);
+    written.map_err(|error| Error::Settings(format!("{}: {error}", file.display())))
 }
 
 fn plan(settings: &Settings, user: Option<&User>) -> Plan {

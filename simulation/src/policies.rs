@@ -227,7 +227,8 @@ fn aws() -> Policy {
     Policy {
         id: "aws",
         title: "the AWS SDKs' quota, 500 tokens, 14 for a retry",
-        source: "AWS SDKs and Tools Reference Guide, retry behavior, standard mode (2026)",
+        source: "AWS SDKs and Tools Reference Guide, retry behavior: standard mode with \
+                 AWS_NEW_RETRIES_2026",
         make: Arc::new(|place| Client::unguarded(place, base(budget(AwsQuota::default())))),
     }
 }

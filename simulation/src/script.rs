@@ -96,6 +96,8 @@ impl Script {
             Self::errors("errors-5", "5 % of requests fail", 0.05),
             Self::errors("errors-10", "10 % of requests fail", 0.10),
             Self::errors("errors-25", "25 % of requests fail", 0.25),
+            // As the load test has it, on real sockets.
+            Self::errors("errors-30", "30 % of requests fail", 0.30),
             Self::errors("errors-50", "50 % of requests fail", 0.50),
             Self::errors("errors-75", "75 % of requests fail", 0.75),
         ];

@@ -71,6 +71,15 @@ pub fn html(plan: &Plan, matrix: &Matrix, claims: &[Claim]) -> String {
     page.html()
 }
 
+/// A picture of the first script, as an SVG file.
+#[must_use]
+pub fn picture(plan: &Plan, matrix: &Matrix) -> String {
+    let first = plan.scripts.first();
+    first.map_or_else(String::new, |script| {
+        figure(script, plan, matrix).standalone_svg()
+    })
+}
+
 fn lead(plan: &Plan) -> String {
     format!(
         "{} scripts, {} policies, {} seeds: {} runs in virtual time. Clients have the production \
