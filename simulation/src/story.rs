@@ -15,6 +15,9 @@ use crate::{
 /// Slices that make one point of a line.
 const POINT: usize = 5;
 
+/// A queue without end is drawn up to here, or the others would lie on the ground.
+const WAITING_MAX: f64 = 5_000.0;
+
 /// The whole page as one HTML file.
 #[must_use]
 pub fn html(plan: &Plan, matrix: &Matrix, claims: &[Claim]) -> String {
@@ -175,9 +178,10 @@ fn figure(script: &Script, plan: &Plan, matrix: &Matrix) -> Figure {
             })
             .collect()
     };
-    let counts = |title: &str, series: Vec<Series>| {
+    let counts = |title: &str, series: Vec<Series>, most: f64| {
         let values = series.iter().flat_map(|one| &one.points);
         let max = values.filter_map(|(_, value)| *value).fold(1.0, f64::max);
+        let max = max.min(most);
         Panel::Lines(Lines {
             title: title.to_owned(),
             scale: Scale::Linear {
@@ -210,8 +214,8 @@ fn figure(script: &Script, plan: &Plan, matrix: &Matrix) -> Figure {
         shades: shades(script),
         panels: vec![
             answered,
-            counts("Attempts a second", attempts),
-            counts("Requests waiting at the server", waiting),
+            counts("Attempts a second", attempts, f64::INFINITY),
+            counts("Requests waiting at the server", waiting, WAITING_MAX),
         ],
     }
 }
