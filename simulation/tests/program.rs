@@ -1,5 +1,7 @@
 //! The program, as a person starts it.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
+
 use std::{fs, path::PathBuf, process::Command};
 
 struct Said {
