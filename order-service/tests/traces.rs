@@ -137,6 +137,7 @@ impl Program {
     fn start(users: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_order-service"))
             .env_clear()
+            .env("DATABASE_URL", "sqlite::memory:")
             .envs([
                 ("PORT", "0"),
                 ("METRICS_PORT", "0"),

@@ -164,10 +164,12 @@ mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
+    breaker::{
+        Breaker, BreakerConfig, BreakerState, Pass, Transition, TransitionReason, Transitions,
+    },
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
-    connect::{ConnectConfig, connect},
+    connect::{ConnectConfig, connect, connect_through},
     deadline::{Deadline, InboundDeadlineLayer, Scope, TimedOut},
     edge::{Delivery, TransportError},
     limit::LimitConfig,

@@ -2,7 +2,14 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used)] // allowed in tests, and this is part of them
 
-use std::net::SocketAddr;
+pub(crate) mod certificates;
+pub(crate) mod crash;
+pub(crate) mod program;
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -94,6 +101,11 @@ impl Orders {
         Self(OrderServiceClient::with_origin(client, origin))
     }
 
+    /// The generated client.
+    pub(crate) fn client(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
+        self.0.clone()
+    }
+
     pub(crate) async fn create(
         &self,
         request: impl tonic::IntoRequest<CreateOrderRequest>,
@@ -107,15 +119,17 @@ impl Orders {
     }
 }
 
-/// An order for three things at a tenth each.
+/// An order for three things at a tenth each, with an id of its own.
 pub(crate) fn order(user_id: &str) -> Request<CreateOrderRequest> {
     let item = OrderItem {
         product_id: "product-1".into(),
         quantity: 1,
         price: 0.1,
     };
+    static ORDERS: AtomicU64 = AtomicU64::new(1);
+    let number = ORDERS.fetch_add(1, Ordering::Relaxed);
     Request::new(CreateOrderRequest {
-        order_id: "order-1".into(),
+        order_id: format!("order-{number}"),
         user_id: user_id.into(),
         items: vec![item; 3],
     })

@@ -36,7 +36,7 @@ use tonic::body::Body;
 use tower_layer::Layer;
 
 pub use self::{
-    handle::Breaker,
+    handle::{Breaker, Pass},
     state::{BreakerState, Transition, TransitionReason},
     transitions::Transitions,
 };
@@ -246,14 +246,14 @@ pub struct BreakerPolicy {
 impl BreakerPolicy {
     pub(crate) fn new(upstream: &Upstream) -> Self {
         let config = upstream.config();
-        let breaker = Breaker::new(upstream.name(), patient(&config.breaker, upstream, None));
+        let breaker = Breaker::of_valid(upstream.name(), patient(&config.breaker, upstream, None));
         let own: BTreeMap<_, _> = config
             .overrides
             .iter()
             .filter_map(|(method, settings)| {
                 let config = patient(settings.breaker.as_ref()?, upstream, Some(method));
                 let name = format!("{}/{method}", upstream.name());
-                Some((method.clone(), Breaker::new(&name, config)))
+                Some((method.clone(), Breaker::of_valid(&name, config)))
             })
             .collect();
         let by_method = {
@@ -311,7 +311,7 @@ impl Policy for BreakerPolicy {
         request: &mut Request<Body>,
     ) -> Admission {
         let method = context.method(&self.upstream, request);
-        match self.by_method.get(method).acquire(context.started) {
+        match self.by_method.get(method).permit(context.started) {
             Ok(permit) => {
                 *leave = Some(permit);
                 Admission::Admitted
@@ -328,7 +328,7 @@ impl Policy for BreakerPolicy {
         if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
             if self.upstream.policy(method).streaming {
                 let now = Instant::now();
-                let took = now.saturating_duration_since(context.started);
+                let took = || now.saturating_duration_since(context.started);
                 let breaker = self.by_method.get(method);
                 breaker.settle(probe, Outcome::Success, took, now);
             } else {
@@ -349,6 +349,6 @@ impl Policy for BreakerPolicy {
             End::Dropped => classify::dropped(context.left(), over.took),
         };
         let breaker = self.by_method.get(context.known_method());
-        breaker.settle(permit, outcome, over.took, over.at);
+        breaker.settle(permit, outcome, || over.took, over.at);
     }
 }

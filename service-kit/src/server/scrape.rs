@@ -5,8 +5,11 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get, serve::Listener};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::interval};
 
-use super::connections::{Connection, Connections};
-use crate::{StartError, metrics::Registry};
+use super::{
+    connections::{Connection, Connections},
+    listen::listen,
+};
+use crate::{ServeSettings, StartError, metrics::Registry};
 
 /// How often samples are folded into their histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,13 +24,14 @@ pub(super) struct MetricsServer {
 }
 
 impl MetricsServer {
-    pub(super) async fn open(
-        address: SocketAddr,
+    pub(super) fn open(
+        settings: &ServeSettings,
         registry: &'static Registry,
     ) -> Result<Self, StartError> {
-        let listen = |error| StartError::listen("METRICS_PORT", address, error);
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let address = settings.metrics();
+        let failed = |error| StartError::listen("METRICS_PORT", address, error);
+        let listener = listen(address, settings.reuse_port).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
 
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
         let router = Router::new().route("/metrics", get(async move || (text, registry.render())));
