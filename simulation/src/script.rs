@@ -101,26 +101,34 @@ impl Script {
             Self::errors("errors-50", "50 % of requests fail", 0.50),
             Self::errors("errors-75", "75 % of requests fail", 0.75),
         ];
-        let lost = Condition {
-            lost: 0.03,
-            ..HEALTHY
-        };
-        all.push(Self {
-            traffic: ALONE,
-            steps: vec![(Duration::ZERO, lost)],
-            begins: Duration::ZERO,
-            over: None,
-            ..Self::fault(
-                "lost-3",
-                "3 % of requests are never answered",
-                lost,
-                Duration::ZERO,
-            )
-        });
+        all.push(Self::lost(
+            "lost-3",
+            "3 % of requests are never answered",
+            0.03,
+        ));
+        all.push(Self::lost(
+            "lost-25",
+            "25 % of requests are never answered: one server in four hangs",
+            0.25,
+        ));
         all.extend(Self::outages());
         all.extend(Self::losses());
         all.extend(Self::oddities());
         all
+    }
+
+    fn lost(id: &'static str, title: &'static str, share: f64) -> Self {
+        let lost = Condition {
+            lost: share,
+            ..HEALTHY
+        };
+        Self {
+            traffic: ALONE,
+            steps: vec![(Duration::ZERO, lost)],
+            begins: Duration::ZERO,
+            over: None,
+            ..Self::fault(id, title, lost, Duration::ZERO)
+        }
     }
 
     /// The script of this name.
