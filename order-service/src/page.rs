@@ -27,7 +27,7 @@ pub(crate) fn place_of(token: &str) -> Option<Place> {
         return None;
     }
     let created_at_ms = i64::from_str_radix(token.get(..TIME)?, 16).ok()?;
-    let id = token[TIME..].as_bytes();
+    let id = &token.as_bytes()[TIME..];
     let bytes = id.chunks(2).map(|pair| match pair {
         [_, _] => u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok(),
         _ => None,

@@ -9,20 +9,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-type Lock = Arc<AsyncMutex<()>>;
-type Locks = Arc<Mutex<HashMap<String, Lock>>>;
+/// The queue of one id: a permit is whose turn it is, and the others wait in
+/// order.
+type Queue = Arc<Semaphore>;
+type Queues = Arc<Mutex<HashMap<String, Queue>>>;
 
 /// The ids that are being worked on, and nothing of any other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turns(Locks);
+pub(crate) struct Turns(Queues);
 
 /// Leave to work on one id; dropped, the next has it.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    // Dropped before `_queued`, which counts who still holds the lock.
-    _guard: OwnedMutexGuard<()>,
+    // Dropped before `_queued`, which counts who is still there.
+    _permit: OwnedSemaphorePermit,
     _queued: Queued,
 }
 
@@ -33,44 +35,45 @@ impl Turns {
     /// Dropped, it leaves the queue.
     pub(crate) async fn take(&self, id: &str) -> Turn {
         let queued = Queued::new(&self.0, id);
-        let guard = Arc::clone(&queued.lock).lock_owned().await;
+        let permit = Arc::clone(&queued.queue).acquire_owned().await;
         Turn {
-            _guard: guard,
+            _permit: permit.expect("nobody closes a queue"),
             _queued: queued,
         }
     }
 }
 
-/// One who holds or waits for the lock of an id. The last of them takes the lock
+/// One whose turn it is, or who waits for it. The last of them takes the queue
 /// away.
 #[derive(Debug)]
 struct Queued {
-    locks: Locks,
+    queues: Queues,
     id: String,
-    lock: Lock,
+    queue: Queue,
 }
 
 impl Queued {
-    fn new(locks: &Locks, id: &str) -> Self {
-        let lock = {
-            let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(locks.entry(id.to_owned()).or_default())
+    fn new(queues: &Queues, id: &str) -> Self {
+        let queue = {
+            let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = queues.entry(id.to_owned());
+            Arc::clone(queue.or_insert_with(|| Arc::new(Semaphore::new(1))))
         };
         Self {
-            locks: Arc::clone(locks),
+            queues: Arc::clone(queues),
             id: id.to_owned(),
-            lock,
+            queue,
         }
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         // Ours and the map's: as others take theirs under the same lock, nobody
         // else is here or can come.
-        if Arc::strong_count(&self.lock) == 2 {
-            locks.remove(&self.id);
+        if Arc::strong_count(&self.queue) == 2 {
+            queues.remove(&self.id);
         }
     }
 }

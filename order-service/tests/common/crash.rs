@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Orders, order, program::Program};
-use proto::order::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest};
+use proto::order::{CreateOrderRequest, GetOrderRequest};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -45,25 +45,6 @@ async fn call(orders: Orders, told: Arc<Mutex<Told>>) {
                 told.nothing.push(request);
                 return;
             }
-        }
-    }
-}
-
-/// The ids of all stored orders of a user, as often as they are listed.
-async fn listed(orders: &Orders, user_id: &str) -> Vec<String> {
-    let (mut ids, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListOrdersRequest {
-            user_id: user_id.into(),
-            page_size: 100,
-            page_token,
-        };
-        let page = orders.client().list_orders(request).await.unwrap();
-        let page = page.into_inner();
-        ids.extend(page.orders.into_iter().map(|order| order.order_id));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return ids;
         }
     }
 }
@@ -129,12 +110,12 @@ pub(crate) async fn survives(database: &str, kills: u64) {
 
     let service = start();
     let orders = Orders::at(service.grpc);
-    let mut ids = listed(&orders, "user-123").await;
+    let mut ids = orders.listed("user-123").await;
     ids.sort_unstable();
     let mut expected: Vec<String> = all.into_keys().collect();
     expected.sort_unstable();
     assert_eq!(ids, expected);
-    assert_eq!(listed(&orders, "user-0").await, [""; 0]);
+    assert_eq!(orders.listed("user-0").await, [""; 0]);
     for order_id in refused {
         let found = orders
             .client()

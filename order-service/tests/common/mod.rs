@@ -19,7 +19,7 @@ use order_service::{ResilienceSettings, Settings};
 use proto::{
     chaos::v1::{SetRequest, chaos_client::ChaosClient},
     order::{
-        CreateOrderRequest, CreateOrderResponse, OrderItem,
+        CreateOrderRequest, CreateOrderResponse, ListOrdersRequest, OrderItem,
         order_service_client::OrderServiceClient,
     },
 };
@@ -104,6 +104,25 @@ impl Orders {
     /// The generated client.
     pub(crate) fn client(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
         self.0.clone()
+    }
+
+    /// The ids of all stored orders of a user, as often as they are listed.
+    pub(crate) async fn listed(&self, user_id: &str) -> Vec<String> {
+        let (mut ids, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListOrdersRequest {
+                user_id: user_id.to_owned(),
+                page_size: 100,
+                page_token,
+            };
+            let page = self.client().list_orders(request).await.unwrap();
+            let page = page.into_inner();
+            ids.extend(page.orders.into_iter().map(|order| order.order_id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return ids;
+            }
+        }
     }
 
     pub(crate) async fn create(

@@ -29,19 +29,25 @@ impl Program {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut log = String::new();
-        while !log.contains(" grpc=") {
-            let read = output.read_line(&mut log).unwrap();
-            assert_ne!(read, 0, "it ended before it served: {log}");
-        }
-        let (_, rest) = log.split_once(" grpc=").unwrap();
-        let grpc = rest.split_whitespace().next().unwrap().parse().unwrap();
-        Self {
+        let mut program = Self {
+            output: BufReader::new(child.stdout.take().unwrap()),
             child,
-            output,
-            grpc,
+            grpc: ([127, 0, 0, 1], 0).into(),
+        };
+        let log = program.read_until(" grpc=");
+        let (_, rest) = log.split_once(" grpc=").unwrap();
+        program.grpc = rest.split_whitespace().next().unwrap().parse().unwrap();
+        program
+    }
+
+    /// Reads lines of its log until one has `text`.
+    pub(crate) fn read_until(&mut self, text: &str) -> String {
+        let mut log = String::new();
+        while !log.contains(text) {
+            let read = self.output.read_line(&mut log).unwrap();
+            assert_ne!(read, 0, "it ended before {text:?}: {log}");
         }
+        log
     }
 
     /// As `kill -9` does: at once, and with no chance to put anything in order.
