@@ -68,6 +68,7 @@ impl Policy {
     #[must_use]
     pub fn experiments() -> Vec<Self> {
         vec![
+            small_reserve(),
             dear_timeouts("timeouts-2", "ours, a retry after a timeout costs 2", 2.0),
             dear_timeouts("timeouts-4", "ours, a retry after a timeout costs 4", 4.0),
             dear_timeouts(
@@ -279,6 +280,12 @@ fn dear_timeouts(id: &'static str, title: &'static str, cost: f64) -> Policy {
             Client::whole(place, config).0
         }),
     }
+}
+
+fn small_reserve() -> Policy {
+    let mut config = ResilienceConfig::default();
+    config.budget.capacity = 6;
+    Policy::of_config("capacity-6", "ours, a budget of 6 tokens", config)
 }
 
 fn short_open() -> Policy {
