@@ -263,3 +263,91 @@ pub fn lines(claims: &[Claim]) -> String {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As good as can be.
+    const GOOD: Figures = Figures {
+        calls: 1000,
+        answered: 1.0,
+        attempts: 0.01,
+        recovered: Some(Duration::ZERO),
+        p99: Duration::ZERO,
+        longest: Duration::ZERO,
+        unanswered: 0,
+    };
+
+    /// Three runs of everything, of which one is as `bad` says.
+    fn missed(script: &str, policy: &str, bad: Figures) -> Vec<&'static str> {
+        let plan = plan(vec![1, 2, 3]);
+        let runs = plan.scripts.iter().flat_map(|script| {
+            let of = |policy: &crate::policies::Policy| (script.id, policy.id);
+            plan.policies.iter().map(of).collect::<Vec<_>>()
+        });
+        let runs = runs.flat_map(|(one, other)| {
+            let last = match (one, other) == (script, policy) {
+                true => bad,
+                false => GOOD,
+            };
+            [(one, other, GOOD), (one, other, last), (one, other, GOOD)]
+        });
+        let claims = judge(&Matrix::made_up(runs));
+        assert_eq!(claims.len(), 12);
+        let missed = claims.iter().filter(|claim| !claim.held);
+        missed.map(|claim| claim.id).collect()
+    }
+
+    #[test]
+    fn one_bad_run_misses_the_claim_that_it_breaks() {
+        let attempts = |attempts| Figures { attempts, ..GOOD };
+        let answered = |answered| Figures { answered, ..GOOD };
+        let recovered = |recovered| Figures { recovered, ..GOOD };
+        let late = Some(Duration::from_millis(3100));
+        for (script, policy, bad, ids) in [
+            ("outage", "ours", GOOD, &[] as &[_]),
+            ("hang", "ours", recovered(None), &["recovers"]),
+            ("minute-500", "budget", attempts(1.011), &["minute_500"]),
+            ("minute-20", "budget", attempts(1.021), &["minute_20"]),
+            (
+                "minute-500",
+                "ours",
+                attempts(0.021),
+                &["minute_500_breaker"],
+            ),
+            ("minute-20", "ours", attempts(0.31), &["minute_20_breaker"]),
+            ("errors-10", "ours", answered(0.9979), &["errors_10"]),
+            ("errors-10", "ours", attempts(1.121), &["errors_10_load"]),
+            (
+                "errors-25",
+                "ours",
+                answered(0.974),
+                &["errors_25", "harmless"],
+            ),
+            ("errors-75", "ours", answered(0.979), &["harmless"]),
+            ("capacity-75", "ours", recovered(late), &["capacity_75"]),
+            ("capacity-90", "ours", recovered(late), &["capacity_90"]),
+            (
+                "slow",
+                "ours",
+                Figures {
+                    longest: Duration::from_millis(1002),
+                    ..GOOD
+                },
+                &["in_time"],
+            ),
+            (
+                "hang",
+                "ours",
+                Figures {
+                    unanswered: 1,
+                    ..GOOD
+                },
+                &["in_time"],
+            ),
+        ] {
+            assert_eq!(missed(script, policy, bad), ids, "{script} {policy}");
+        }
+    }
+}

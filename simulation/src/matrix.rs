@@ -107,6 +107,19 @@ impl Matrix {
         self.cells.extend(other.cells);
     }
 
+    /// Runs that never happened.
+    #[cfg(test)]
+    pub(crate) fn made_up(
+        runs: impl IntoIterator<Item = (&'static str, &'static str, Figures)>,
+    ) -> Self {
+        let mut matrix = Self::default();
+        for (script, policy, figures) in runs {
+            let cell = matrix.cells.entry((script, policy)).or_default();
+            cell.figures.push(figures);
+        }
+        matrix
+    }
+
     /// Every run: its script, its policy and its figures.
     pub fn runs(&self) -> impl Iterator<Item = (&'static str, &'static str, &Figures)> {
         self.cells.iter().flat_map(|((script, policy), cell)| {
