@@ -52,6 +52,7 @@ impl Policy {
     #[must_use]
     pub fn experiments() -> Vec<Self> {
         vec![
+            impatient(),
             small_reserve(),
             dear_timeouts("timeouts-2", "ours, a retry after a timeout costs 2", 2.0),
             dear_timeouts("timeouts-4", "ours, a retry after a timeout costs 4", 4.0),
@@ -109,6 +110,16 @@ pub fn ours() -> Policy {
         "this client, with its defaults",
         ResilienceConfig::default(),
     )
+}
+
+/// The same, with so little time for a call that it may run out during a retry.
+#[must_use]
+pub fn impatient() -> Policy {
+    let config = ResilienceConfig {
+        deadline: Duration::from_millis(400),
+        ..ResilienceConfig::default()
+    };
+    Policy::of_config("deadline-400", "ours, 400 ms for a call", config)
 }
 
 /// The same, with its breaker held closed: what the budget does by itself.
