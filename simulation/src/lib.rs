@@ -12,7 +12,7 @@
 //! | [`script`] | what befalls the server, and who calls it meanwhile |
 //! | [`policies`], [`baselines`] | the clients: ours, and those it is compared with |
 //! | [`experiment`] | changes to ours that might be better |
-//! | [`caller`] | a client, whatever layers it has |
+//! | [`client`], [`caller`] | one of them: its layers, and how it is called |
 //! | [`run`] | one run |
 //! | [`recording`], [`figures`] | what happened, and what it adds up to |
 //! | [`matrix`] | many runs |
@@ -26,6 +26,7 @@
 pub mod baselines;
 pub mod caller;
 pub mod claims;
+pub mod client;
 pub mod dice;
 pub mod experiment;
 pub mod explain;

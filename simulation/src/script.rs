@@ -101,34 +101,15 @@ impl Script {
             Self::errors("errors-50", "50 % of requests fail", 0.50),
             Self::errors("errors-75", "75 % of requests fail", 0.75),
         ];
-        all.push(Self::lost(
-            "lost-3",
-            "3 % of requests are never answered",
-            0.03,
-        ));
-        all.push(Self::lost(
-            "lost-25",
-            "25 % of requests are never answered: one server in four hangs",
-            0.25,
-        ));
+        all.extend([
+            Self::lost("lost-3", "3 % of requests are never answered", 0.03),
+            Self::lost("lost-10", "10 % of requests are never answered", 0.10),
+            Self::lost("lost-25", "25 % of requests are never answered", 0.25),
+        ]);
         all.extend(Self::outages());
         all.extend(Self::losses());
         all.extend(Self::oddities());
         all
-    }
-
-    fn lost(id: &'static str, title: &'static str, share: f64) -> Self {
-        let lost = Condition {
-            lost: share,
-            ..HEALTHY
-        };
-        Self {
-            traffic: ALONE,
-            steps: vec![(Duration::ZERO, lost)],
-            begins: Duration::ZERO,
-            over: None,
-            ..Self::fault(id, title, lost, Duration::ZERO)
-        }
     }
 
     /// The script of this name.
@@ -137,14 +118,28 @@ impl Script {
         Self::all().into_iter().find(|script| script.id == id)
     }
 
-    /// Requests fail independently of each other, from beginning to end.
+    /// Requests fail independently of each other.
     fn errors(id: &'static str, title: &'static str, share: f64) -> Self {
+        Self::throughout(id, title, failing(share))
+    }
+
+    /// The same, and silently.
+    fn lost(id: &'static str, title: &'static str, share: f64) -> Self {
+        let lost = Condition {
+            lost: share,
+            ..HEALTHY
+        };
+        Self::throughout(id, title, lost)
+    }
+
+    /// Something that lasts from beginning to end.
+    fn throughout(id: &'static str, title: &'static str, what: Condition) -> Self {
         Self {
             traffic: ALONE,
-            steps: vec![(Duration::ZERO, failing(share))],
+            steps: vec![(Duration::ZERO, what)],
             begins: Duration::ZERO,
             over: None,
-            ..Self::fault(id, title, failing(share), Duration::ZERO)
+            ..Self::fault(id, title, what, Duration::ZERO)
         }
     }
 

@@ -127,11 +127,13 @@ fn claims_table(claims: &[Claim]) -> Table {
 }
 
 fn figures_table(column: Column, plan: &Plan, matrix: &Matrix) -> Table {
+    // Ours first, for not all of them fit on every screen.
+    let policies = || plan.policies.iter().rev();
     let mut head = vec![Head::words("script")];
-    head.extend(plan.policies.iter().map(|policy| Head::figures(policy.id)));
+    head.extend(policies().map(|policy| Head::figures(policy.id)));
     let rows = plan.scripts.iter().map(|script| {
         let mut row: Vec<Cell> = vec![script.id.into()];
-        row.extend(plan.policies.iter().map(|policy| {
+        row.extend(policies().map(|policy| {
             let cell = matrix.cell(script.id, policy.id);
             let spread = cell.and_then(|cell| column.spread(&cell.figures, script));
             let text = spread.map_or_else(String::new, |spread| {
