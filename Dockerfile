@@ -13,7 +13,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --locked --release --workspace --bins \
-    && mkdir -p /out/bin /out/root /out/reports \
+    && mkdir -p /out/bin /out/root /out/empty \
     && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
     && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/
 
@@ -37,6 +37,8 @@ ENTRYPOINT ["/order-service"]
 
 FROM base AS load-test
 COPY --from=build /out/bin/load-test /load-test
-# Empty, and the program's own: a volume that is mounted here takes its owner over.
-COPY --from=build --chown=65532:65532 /out/reports /reports
+# Empty, and the program's own: a volume that is mounted there takes its owner over.
+COPY --from=build --chown=65532:65532 /out/empty /reports
+COPY --from=build --chown=65532:65532 /out/empty /targets
+EXPOSE 9053
 ENTRYPOINT ["/load-test"]

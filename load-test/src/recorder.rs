@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    metrics::Meter,
     recording::{Call, percentile, success_share},
     scrape::Sample,
 };
@@ -16,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
+    meter: Meter,
+    latest: Duration,
     calls: Mutex<Vec<Call>>,
     samples: Mutex<Vec<Sample>>,
 }
@@ -34,10 +37,13 @@ pub struct Recent {
 }
 
 impl Recorder {
-    /// Starts with nothing; `start` is the beginning of the first phase.
-    pub fn new(start: Instant) -> Self {
+    /// Starts with nothing; `start` is the beginning of the first phase, and `latest` how long
+    /// an answer may take. What happens is shown by `meter` at once.
+    pub fn new(start: Instant, meter: Meter, latest: Duration) -> Self {
         Self {
             start,
+            meter,
+            latest,
             calls: Mutex::default(),
             samples: Mutex::default(),
         }
@@ -48,8 +54,14 @@ impl Recorder {
         instant.saturating_duration_since(self.start)
     }
 
+    /// A call was started, so much later than it should have been.
+    pub fn started(&self, late: Duration) {
+        self.meter.started(late);
+    }
+
     /// Adds a call that has ended.
     pub fn call(&self, call: Call) {
+        self.meter.ended(&call, self.latest);
         lock(&self.calls).push(call);
     }
 
@@ -106,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_second_holds_what_ended_in_it() {
-        let recorder = Recorder::new(Instant::now());
+        let recorder = Recorder::new(Instant::now(), Meter::silent(), Duration::from_secs(1));
         for (intended, outcome) in [
             (500, Outcome::Failed), // ends at 0.6 s: too long ago
             (1_950, Outcome::Created),

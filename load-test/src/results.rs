@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    claims::{Claim, Terms, judge},
+    claims::{Claim, Terms, contrast, judge},
     figures::{Pacing, PhaseFigures, Slice, slices},
     recording::{Ending, Recording},
     settings::Plan,
@@ -57,9 +57,15 @@ pub struct Results {
 }
 
 impl Results {
+    /// Every promise, and what the comparison must show where there is one.
+    pub fn claims(&self) -> Vec<Claim> {
+        let plain = self.plain.iter().flat_map(|plain| contrast(&plain.claims));
+        self.resilient.claims.iter().cloned().chain(plain).collect()
+    }
+
     /// How many claims were kept.
     pub fn tally(&self) -> Tally {
-        Tally::of(&self.resilient.claims)
+        Tally::of(&self.claims())
     }
 
     /// Every run, the one that counts first.

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     generator::{Generator, Limits, Schedule},
     interrupt::Interrupt,
+    metrics::Meter,
     orders::Orders,
     phases::{Kind, Phase},
     recorder::Recorder,
@@ -49,6 +50,7 @@ pub struct WarmUpError(String);
 /// Not meant to be dropped: [`Interrupt`] ends it with a recording of what there was.
 pub async fn run(
     plan: &Plan,
+    meter: &Meter,
     client: Client,
     stage: &mut Stage,
     screen: &mut Screen,
@@ -70,19 +72,25 @@ pub async fn run(
         start: Instant::now(),
         rate: plan.rate,
     };
-    let recorder = Arc::new(Recorder::new(schedule.start));
+    let recorder = Arc::new(Recorder::new(
+        schedule.start,
+        meter.clone(),
+        stage.terms.latest(),
+    ));
     let scraping = Scraping::begin(&stage.scraper, &recorder).await;
     let generator = Generator::new(schedule, limits, Arc::clone(&recorder));
     let generating = spawn_calls(&generator, orders);
 
     let mut walk = Walk {
         seed: plan.seed,
+        meter,
         recorder: &recorder,
         stage,
         screen,
         spans: Vec::new(),
     };
     let ending = walk.all(&planned, interrupt).await;
+    meter.phase(None);
     let spans = walk.spans;
     generating.abort();
 
@@ -196,6 +204,7 @@ async fn scrape_once(scraper: &Scraper, recorder: &Recorder) -> Result<(), Strin
 /// Brings about one phase after the other.
 struct Walk<'a> {
     seed: u64,
+    meter: &'a Meter,
     recorder: &'a Recorder,
     stage: &'a mut Stage,
     screen: &'a mut Screen,
@@ -206,6 +215,7 @@ impl Walk<'_> {
     async fn all(&mut self, planned: &[Phase], interrupt: &mut Interrupt) -> Ending {
         for phase in planned {
             let start = Instant::now();
+            self.meter.phase(Some(phase.kind));
             let changed = self.stage.bring_about(&phase.kind.means(self.seed)).await;
             let complete = changed.is_ok()
                 && tokio::select! {

@@ -9,6 +9,7 @@
 //! | [`program`] | a whole `main`: settings, logs, signals, exit codes, subcommands |
 //! | [`settings`] | what each variable may hold, and one clear line when it does not |
 //! | [`Server`] | the gRPC, metrics and admin ports, health, reflection, graceful shutdown |
+//! | [`MetricsServer`] | a metrics port by itself |
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`Deadline`] | the caller's, which every request is stamped with |
 //! | [`trace`] | a span per call, carried on to the next service, exported over OTLP |
@@ -28,5 +29,5 @@ pub mod trace;
 pub use error::StartError;
 pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;
-pub use server::{Running, Server};
+pub use server::{MetricsServer, Running, Server};
 pub use settings::{ServeSettings, SettingError};

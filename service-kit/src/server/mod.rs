@@ -41,7 +41,7 @@ use crate::{
 };
 use admin::AdminServer;
 use connections::{Connection, Connections};
-use scrape::MetricsServer;
+pub use scrape::MetricsServer;
 
 /// Calls that one connection may have in flight; more wait at the client.
 /// hyper's default of 200 is what one client at 200 calls/s has in flight when
@@ -87,7 +87,7 @@ impl Server {
     pub async fn open(settings: &ServeSettings) -> Result<Self, StartError> {
         settings.validate()?;
         let registry = Registry::of_process()?;
-        let metrics = MetricsServer::open(settings.metrics(), registry).await?;
+        let metrics = MetricsServer::of_process(settings.metrics(), registry).await?;
         let runtime = metrics::runtime_hook();
         registry.on_scrape(&runtime);
         Ok(Self {

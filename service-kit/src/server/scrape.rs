@@ -13,24 +13,27 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves `/metrics` until it is dropped.
 #[derive(Debug)]
-pub(super) struct MetricsServer {
+pub struct MetricsServer {
     address: SocketAddr,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
     /// Its end cuts the connections.
     _cut: watch::Sender<()>,
 }
 
 impl MetricsServer {
-    pub(super) async fn open(
+    /// Serves what `page` gives, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn open(
         address: SocketAddr,
-        registry: &'static Registry,
-    ) -> Result<Self, StartError> {
-        let listen = |error| StartError::listen("METRICS_PORT", address, error);
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        page: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
 
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-        let router = Router::new().route("/metrics", get(async move || (text, registry.render())));
+        let router = Router::new().route("/metrics", get(async move || (text, page())));
         let (cut, cut_seen) = watch::channel(());
         let port = Port {
             listener,
@@ -40,21 +43,34 @@ impl MetricsServer {
             // It has no way to fail: `Port` waits out errors.
             let _ = axum::serve(port, router).await;
         });
-        let upkeep = tokio::spawn(async {
+        Ok(Self {
+            address,
+            tasks: vec![serve],
+            _cut: cut,
+        })
+    }
+
+    /// Serves what the recorder of this process holds, and looks after it.
+    pub(super) async fn of_process(
+        address: SocketAddr,
+        registry: &'static Registry,
+    ) -> Result<Self, StartError> {
+        let server = Self::open(address, || registry.render()).await;
+        let mut server =
+            server.map_err(|error| StartError::listen("METRICS_PORT", address, error))?;
+        server.tasks.push(tokio::spawn(async {
             let mut ticks = interval(UPKEEP_INTERVAL);
             loop {
                 ticks.tick().await;
                 registry.upkeep();
             }
-        });
-        Ok(Self {
-            address,
-            tasks: [serve, upkeep],
-            _cut: cut,
-        })
+        }));
+        Ok(server)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
