@@ -173,7 +173,7 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
         claim(
             "outage".to_owned(),
             "attempts per call",
-            format!("< {:.1}, naive", required::NAIVE_ATTEMPTS),
+            format!("< {:.1} (naive retries)", required::NAIVE_ATTEMPTS),
             attempts_in_outage(recording),
         );
     }

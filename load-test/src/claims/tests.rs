@@ -293,7 +293,7 @@ fn what_an_outage_costs_stands_beside_three_attempts_whatever_happens() {
     let kept = claim(&run(0.14), "outage", "attempts per call");
     assert_eq!(
         (kept.verdict, kept.measured.as_str(), kept.required.as_str()),
-        (Verdict::Passed, "0.14 in down", "< 3.0, naive")
+        (Verdict::Passed, "0.14 in down", "< 3.0 (naive retries)")
     );
     assert_eq!(
         verdict(&run(3.0), "outage", "attempts per call"),

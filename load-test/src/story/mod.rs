@@ -111,7 +111,7 @@ fn kinds(results: &Results) -> Vec<Kind> {
 
 fn caption(results: &Results) -> String {
     let mut caption = "Shaded: the user service has a fault. All drawings share the axis of time. \
-        While nothing can succeed (hang, down), what matters is that callers are told at once, \
+        While nothing can succeed (hang, down, stopped), what matters is that callers are told at once, \
         that the user service is left alone, and that orders are created again right after."
         .to_owned();
     if let Err(why) = &results.resilient.recording.samples {
