@@ -10,7 +10,7 @@ const RUN_MAX: Duration = Duration::from_secs(3600);
 const PHASE_MIN: Duration = Duration::from_secs(1);
 /// How many calls a user service with a brown-out takes on at once, and how long each takes.
 const BROWNOUT_CAPACITY: u32 = 4;
-const BROWNOUT_LATENCY: Duration = Duration::from_millis(50);
+pub(crate) const BROWNOUT_LATENCY: Duration = Duration::from_millis(50);
 
 /// One stretch of the run, in which the user service behaves in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +62,10 @@ impl Kind {
         matches!(self, Self::Hang | Self::Down | Self::Stopped) || self == Self::Errors(100)
     }
 
-    /// How many calls a second the user service can answer well, of those that arrive; nothing
-    /// when there is no such bound, or no answer.
-    pub fn serves(self) -> Option<f64> {
-        let brownout = f64::from(BROWNOUT_CAPACITY) / BROWNOUT_LATENCY.as_secs_f64();
-        (self == Self::Brownout).then_some(brownout)
+    /// How many calls a second the user service can answer in a brown-out, when the time that
+    /// each of them takes is really this.
+    pub fn served_in_brownout(took: Duration) -> f64 {
+        f64::from(BROWNOUT_CAPACITY) / took.as_secs_f64().max(f64::EPSILON)
     }
 
     /// As the command line takes it: `errors-10`.
@@ -398,8 +397,7 @@ mod tests {
 
     #[test]
     fn a_brown_out_serves_80_calls_a_second() {
-        assert_eq!(Kind::Brownout.serves(), Some(80.0));
-        assert_eq!(Kind::Steady.serves(), None);
+        assert_eq!(Kind::served_in_brownout(BROWNOUT_LATENCY), 80.0);
         let means = Means::Chaos("capacity=4,latency=50ms,seed=3".to_owned());
         assert_eq!(Kind::Brownout.means(3), means);
     }

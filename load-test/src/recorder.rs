@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::Meter,
-    recording::{Call, percentile, success_share},
+    recording::{Call, Nap, percentile, success_share},
     scrape::Sample,
 };
 
@@ -21,6 +21,7 @@ pub struct Recorder {
     latest: Duration,
     calls: Mutex<Vec<Call>>,
     samples: Mutex<Vec<Sample>>,
+    naps: Mutex<Vec<Nap>>,
 }
 
 /// What a person watching wants to know: the last second.
@@ -46,6 +47,7 @@ impl Recorder {
             latest,
             calls: Mutex::default(),
             samples: Mutex::default(),
+            naps: Mutex::default(),
         }
     }
 
@@ -68,6 +70,11 @@ impl Recorder {
     /// Adds the order service's own figures.
     pub fn sample(&self, sample: Sample) {
         lock(&self.samples).push(sample);
+    }
+
+    /// Adds a sleep of the control.
+    pub fn nap(&self, nap: Nap) {
+        lock(&self.naps).push(nap);
     }
 
     /// The calls that ended in the second before `now`.
@@ -103,6 +110,11 @@ impl Recorder {
         let mut calls = std::mem::take(&mut *lock(&self.calls));
         calls.sort_by_key(|call| call.intended);
         (calls, std::mem::take(&mut *lock(&self.samples)))
+    }
+
+    /// Every sleep of the control so far, in order.
+    pub fn take_naps(&self) -> Vec<Nap> {
+        std::mem::take(&mut *lock(&self.naps))
     }
 }
 

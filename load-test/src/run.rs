@@ -1,8 +1,8 @@
 //! Walks the phases while orders keep coming, and records what happens.
 //!
-//! Four things go on at once and know nothing of each other: the generator starts calls, the
-//! scraper reads the order service's figures, the walk brings about one phase after the
-//! other, and the screen is told ten times a second how things stand.
+//! Five things go on at once and know nothing of each other: the generator starts calls, the
+//! scraper reads the order service's figures, a control takes naps, the walk brings about one
+//! phase after the other, and the screen is told ten times a second how things stand.
 
 use std::{
     sync::Arc,
@@ -19,9 +19,9 @@ use crate::{
     interrupt::Interrupt,
     metrics::Meter,
     orders::Orders,
-    phases::{Kind, Phase},
+    phases::{BROWNOUT_LATENCY, Kind, Phase},
     recorder::Recorder,
-    recording::{Client, Ending, Outcome, Recording, Span},
+    recording::{Client, Ending, Nap, Outcome, Recording, Span},
     scrape::{self, Sample, Scraper},
     screen::{Live, Screen},
     settings::Plan,
@@ -80,6 +80,7 @@ pub async fn run(
     let scraping = Scraping::begin(&stage.scraper, &recorder).await;
     let generator = Generator::new(schedule, limits, Arc::clone(&recorder));
     let generating = spawn_calls(&generator, orders);
+    let control = tokio::spawn(take_naps(Arc::clone(&recorder)));
 
     let mut walk = Walk {
         seed: plan.seed,
@@ -93,6 +94,7 @@ pub async fn run(
     meter.phase(None);
     let spans = walk.spans;
     generating.abort();
+    control.abort();
 
     // Lets go of calls that hang. A user service that cannot be reached any more is left as
     // it is: the recording matters more.
@@ -106,8 +108,22 @@ pub async fn run(
         spans,
         calls,
         samples: has_figures.map(|()| samples),
+        naps: recorder.take_naps(),
         ending,
     })
+}
+
+/// Sleeps again and again for as long as an answer takes in a brown-out, and writes down how
+/// long that really took here.
+async fn take_naps(recorder: Arc<Recorder>) {
+    loop {
+        let begun = Instant::now();
+        sleep(BROWNOUT_LATENCY).await;
+        recorder.nap(Nap {
+            at: recorder.at(begun),
+            took: begun.elapsed(),
+        });
+    }
 }
 
 fn orders(plan: &Plan, stage: &Stage, limits: Limits) -> Result<Orders, String> {

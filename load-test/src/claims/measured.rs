@@ -43,38 +43,39 @@ pub(super) fn attempts_in(recording: &Recording, kind: Kind, most: f64) -> Measu
     Ok((at_most(worst.1, 3, ""), worst.1 <= most))
 }
 
-/// How many calls a second can succeed in a brown-out: what the user service can answer, or
-/// all that arrive when they are fewer.
-pub(super) fn served_in_brownout(recording: &Recording) -> f64 {
-    let most = Kind::Brownout.serves().unwrap_or(f64::INFINITY);
-    let mut browned = recording
-        .spans
-        .iter()
-        .filter(|span| span.kind == Kind::Brownout);
-    let arriving = browned.next().map(|span| {
-        let seconds = span.length().as_secs_f64().max(f64::EPSILON);
-        recording.calls_of(span).len() as f64 / seconds
-    });
-    arriving.map_or(most, |arriving| most.min(arriving))
-}
-
-pub(super) fn goodput_in_brownout(
-    recording: &Recording,
-    latest: Duration,
-    serves: f64,
-) -> Measured {
+/// How many of the answers that can be given in a brown-out are of use to somebody.
+///
+/// What can be given is what the user service's slots amount to on this machine, by the naps of
+/// the control, or all that is asked for when that is less.
+pub(super) fn goodput_in_brownout(recording: &Recording, latest: Duration) -> Measured {
     let spans = spans(recording, |span| span.kind == Kind::Brownout)?;
     if spans.iter().any(|span| span.length() < BROWNOUT_MIN) {
         return Err(not_reached(recording));
     }
-    let goodput = |span| PhaseFigures::of(recording, span, latest).goodput;
-    let goodput = spans.iter().map(goodput).fold(f64::INFINITY, f64::min);
+    let figures = spans.iter().map(|span| {
+        let goodput = PhaseFigures::of(recording, span, latest).goodput;
+        let seconds = span.length().as_secs_f64();
+        let asked = recording.calls_of(span).len() as f64 / seconds;
+        let most = Kind::served_in_brownout(recording.nap_of(span)?);
+        Some((goodput, most.min(asked)))
+    });
+    let figures: Option<Vec<_>> = figures.collect();
+    let share = |(goodput, most): &(f64, f64)| goodput / most.max(f64::EPSILON);
+    let worst = figures
+        .and_then(|figures| {
+            let worst = figures
+                .iter()
+                .min_by(|one, other| share(one).total_cmp(&share(other)));
+            worst.copied()
+        })
+        .ok_or_else(|| not_reached(recording))?;
     let figure = format!(
-        "{}/s, {} of what can be served",
-        at_least(goodput, 1, ""),
-        at_least(goodput / serves.max(f64::EPSILON) * 100.0, 1, " %")
+        "{}, {} of {}/s",
+        at_least(share(&worst) * 100.0, 1, " %"),
+        at_least(worst.0, 1, ""),
+        at_most(worst.1, 1, "")
     );
-    Ok((figure, goodput >= serves * required::GOODPUT_IN_BROWNOUT))
+    Ok((figure, share(&worst) >= required::GOODPUT_IN_BROWNOUT))
 }
 
 /// A late answer is the services' fault only if it is late without the generator's own delay.
