@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::required;
 use crate::{
-    figures::{PhaseFigures, attempts_per_call, retries},
+    figures::{attempts_per_call, retries},
     phases::Kind,
     recording::{Call, Ending, Outcome, Recording, Span, success_share},
     scrape::BreakerState,
@@ -53,8 +53,14 @@ pub(super) fn goodput_in_brownout(recording: &Recording, latest: Duration) -> Me
         return Err(not_reached(recording));
     }
     let figures = spans.iter().map(|span| {
-        let goodput = PhaseFigures::of(recording, span, latest).goodput;
         let seconds = span.length().as_secs_f64();
+        // What still waits when the fault ends is answered by a user service that is well.
+        let useful = |call: &&Call| {
+            let done = call.intended + call.latency <= span.end;
+            done && call.outcome == Outcome::Created && call.latency <= latest
+        };
+        let useful = recording.calls_of(span).iter().filter(useful).count();
+        let goodput = useful as f64 / seconds;
         let asked = recording.calls_of(span).len() as f64 / seconds;
         let most = Kind::served_in_brownout(recording.nap_of(span)?);
         Some((goodput, most.min(asked)))

@@ -269,6 +269,12 @@ fn a_brown_out_must_leave_nine_tenths_of_what_can_be_served() {
         .recording();
     assert_eq!(judged(&late).verdict, Verdict::Missed);
 
+    // Nor is one that had to wait for the end of the fault.
+    let released = Script::new()
+        .phase(Kind::Brownout, 4, |index| (Created, 4_001 - 5 * index))
+        .recording();
+    assert_eq!(judged(&released).measured, "0.0 %, 0.0 of 80.0/s");
+
     // A machine on which 50 ms take 60 can serve less.
     let mut busy = run(121);
     assert_eq!(judged(&busy).verdict, Verdict::Missed);
