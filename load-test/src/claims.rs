@@ -13,12 +13,9 @@ use measured::{
     Measured, attempts_in, attempts_in_outage, breaker_closes, breaker_opens, calls_in,
     goodput_in_brownout, recovers, retries_in_outage, slowest_answer, spans, success_in,
 };
+use report::words::{at_least, short};
 
-use crate::{
-    phases::Kind,
-    recording::Recording,
-    words::{at_least, short},
-};
+use crate::{phases::Kind, recording::Recording};
 
 /// The settings that the promises depend on.
 #[derive(Debug, Clone, Copy)]

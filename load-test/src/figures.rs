@@ -2,10 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{
-    recording::{Call, Outcome, Recording, Span, percentile, success_share},
-    words::short,
-};
+use report::words::short;
+
+use crate::recording::{Call, Outcome, Recording, Span, percentile, success_share};
 
 /// How long a phase is left alone before its attempts are counted: until then, answers to
 /// the attempts of the phase before it are still coming in.

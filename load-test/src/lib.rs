@@ -16,7 +16,7 @@
 //! | [`claims`] | what was promised, and whether it was kept |
 //! | [`metrics`], [`shown`] | for a dashboard |
 //! | [`screen`], [`verdict`] | for a person at a terminal |
-//! | [`story`], [`report`] | for a person with a browser |
+//! | [`story`] | for a person with a browser, drawn by [`report`] |
 //! | [`json`] | for programs |
 //!
 //! Everything from [`recording`] on is a function of data: it is tested on runs that never
@@ -24,7 +24,6 @@
 
 mod exposition;
 mod paint;
-mod words;
 
 pub mod claims;
 pub mod figures;
@@ -36,7 +35,6 @@ pub mod orders;
 pub mod phases;
 pub mod recorder;
 pub mod recording;
-pub mod report;
 pub mod results;
 pub mod run;
 pub mod scrape;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use report::words::{at_least, short};
 
 use crate::{
     paint::{Hue, Paint, hue_of},
@@ -16,7 +17,6 @@ use crate::{
     recorder::{Recent, Recorder},
     recording::{Span, percentile, success_share},
     scrape::BreakerState,
-    words::{at_least, short},
 };
 
 /// How many cells the whole run has on the screen.

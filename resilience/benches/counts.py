@@ -275,7 +275,7 @@ def update(binary, limits_file):
         allocations = math.ceil(max(count.allocations, 0) * HEADROOM * 100) / 100
         allocations += HEADROOM_ALLOCATIONS
         id, manner = name.split()
-        lines.append(f"{id:18}{manner:14}{instructions:>8}{allocations:>8.2f}")
+        lines.append(f"{id:20}{manner:14}{instructions:>8}{allocations:>8.2f}")
     path.write_text("\n".join(head + lines) + "\n")
     print(path.read_text(), end="")
 

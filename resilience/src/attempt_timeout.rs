@@ -1,20 +1,16 @@
 //! The time that one attempt has.
 
-use std::{
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tower_layer::Layer;
 
 use crate::{
     context::Context,
     deadline::{Scope, TimedOut, wire},
-    guard::{Admission, End, Guarded, Never, Over, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     upstream::Upstream,
 };
 
@@ -87,14 +83,14 @@ impl AttemptTimeoutPolicy {
 
 impl Policy for AttemptTimeoutPolicy {
     type Leave = Limits;
-    type Wait = Never;
 
     #[inline]
-    fn admit<R>(
+    fn admit(
         &self,
+        leave: &mut Limits,
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<Limits, Never> {
+        request: &mut Request<Body>,
+    ) -> Admission {
         let method = context.method(&self.upstream, request);
         let policy = self.upstream.policy(method);
         let left = context.left();
@@ -102,29 +98,19 @@ impl Policy for AttemptTimeoutPolicy {
             (Some(timeout), Some(left)) if left < timeout => Limits::of(Scope::Call, left),
             (Some(timeout), _) => Limits::of(Scope::Attempt, timeout),
             (None, left) => Limits {
-                scope: Scope::Call,
                 after: left,
-                streaming: false,
+                ..Limits::default()
             },
         };
         // What the upstream is told is the time for the whole answer, so of a
         // stream it is that of the call.
         let told = if policy.streaming { left } else { limits.after };
         wire::write(request.headers_mut(), told.map(|told| self.header(told)));
-        Admission::Admitted(Limits {
+        *leave = Limits {
             streaming: policy.streaming,
             ..limits
-        })
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<Limits, Status>> {
-        match *wait {}
+        };
+        Admission::Admitted
     }
 
     /// With its first message, a stream has shown what it was to show in the
@@ -133,9 +119,8 @@ impl Policy for AttemptTimeoutPolicy {
     fn message(&self, limits: &mut Limits, context: &Context) {
         if limits.streaming {
             *limits = Limits {
-                scope: Scope::Call,
                 after: context.left(),
-                streaming: false,
+                ..Limits::default()
             };
         }
     }
@@ -157,7 +142,7 @@ impl Policy for AttemptTimeoutPolicy {
     }
 
     #[inline]
-    fn ended(&self, _: Limits, _: &Context, _: End<'_>, _: Over) {}
+    fn ended(&self, _: &mut Limits, _: &Context, _: End<'_>, _: Over) {}
 }
 
 /// The time that an attempt has.
@@ -169,6 +154,17 @@ pub struct Limits {
     after: Option<Duration>,
     /// Whether all this holds for the first message only.
     streaming: bool,
+}
+
+impl Default for Limits {
+    /// No end.
+    fn default() -> Self {
+        Self {
+            scope: Scope::Call,
+            after: None,
+            streaming: false,
+        }
+    }
 }
 
 impl Limits {

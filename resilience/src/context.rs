@@ -16,8 +16,8 @@ pub struct Context {
     /// When the call, or below the retry layer the attempt, began. Each layer
     /// would have to ask the clock if it were not told.
     pub(crate) started: Instant,
-    /// When the call must be over.
-    pub(crate) deadline: Option<Instant>,
+    /// What was left of the call at the start.
+    left: Option<Duration>,
     /// Attempts before this one, and whether it repeats one that was not
     /// processed.
     pub(crate) previous_attempts: u32,
@@ -25,13 +25,55 @@ pub struct Context {
     /// Its method, once somebody has looked. Layers of one stack are layers of
     /// one upstream, and only the first of them looks.
     method: Option<MethodIndex>,
+    /// Whether what lies below is told by the extensions of the request.
+    by_extensions: bool,
 }
 
 impl Context {
+    /// Of a call that begins now, through the layers of `upstream` and no
+    /// others: what is known goes down beside the request.
+    #[inline]
+    pub(crate) fn of_call<R>(request: &Request<R>, upstream: &Upstream) -> Self {
+        Self {
+            method: Some(upstream.index_of(request)),
+            by_extensions: false,
+            ..Self::of_layer(request)
+        }
+    }
+
+    /// Of a call, or an attempt, that comes to a layer which was composed by
+    /// hand. The layers above are known by what is among the extensions.
+    #[inline]
+    pub(crate) fn of_layer<R>(request: &Request<R>) -> Self {
+        let started = Instant::now();
+        let deadline = Deadline::of(request.extensions());
+        Self {
+            started,
+            left: deadline.map(|deadline| deadline.remaining(started)),
+            previous_attempts: 0,
+            transparent: false,
+            method: None,
+            by_extensions: true,
+        }
+    }
+
+    /// Tells what lies below. Within one stack there is no need, and among the
+    /// extensions it would cost an allocation, and a lookup in each layer.
+    #[inline]
+    pub(crate) fn tell<R>(&self, request: &mut Request<R>) {
+        if self.by_extensions
+            && let Some(deadline) = self.deadline().map(Deadline)
+            && Deadline::of(request.extensions()) != Some(deadline)
+        {
+            request.extensions_mut().insert(deadline);
+        }
+    }
+
     /// The same, of a further attempt, which begins at `started`.
     pub(crate) fn retry(self, started: Instant, previous_attempts: u32, transparent: bool) -> Self {
         Self {
             started,
+            left: self.remaining(started),
             previous_attempts,
             transparent,
             ..self
@@ -55,121 +97,30 @@ impl Context {
     /// What was left of the call when this began.
     #[inline]
     pub(crate) fn left(&self) -> Option<Duration> {
-        Some(Deadline(self.deadline?).remaining(self.started))
-    }
-}
-
-/// A request that goes through our layers: an HTTP request, or an [`Envelope`].
-///
-/// Sealed: there are these two, and no others.
-pub trait CallRequest: Sized + sealed::Sealed {
-    /// The body of the request.
-    type Body;
-
-    #[doc(hidden)]
-    fn context(&self) -> Context;
-    #[doc(hidden)]
-    fn set_context(&mut self, context: Context);
-    #[doc(hidden)]
-    fn request(&self) -> &Request<Self::Body>;
-    #[doc(hidden)]
-    fn request_mut(&mut self) -> &mut Request<Self::Body>;
-    #[doc(hidden)]
-    fn into_request(self) -> Request<Self::Body>;
-    #[doc(hidden)]
-    fn from_parts(request: Request<Self::Body>, context: Context) -> Self;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl<R> Sealed for http::Request<R> {}
-    impl<R> Sealed for super::Envelope<R> {}
-}
-
-/// Layers that are composed by hand find what they need among the extensions.
-impl<R> CallRequest for Request<R> {
-    type Body = R;
-
-    fn context(&self) -> Context {
-        Context {
-            started: Instant::now(),
-            deadline: Deadline::of(self.extensions()).map(|deadline| deadline.0),
-            previous_attempts: 0,
-            transparent: false,
-            method: None,
-        }
+        self.left
     }
 
-    fn set_context(&mut self, context: Context) {
-        let known = Deadline::of(self.extensions()).map(|deadline| deadline.0);
-        if let Some(deadline) = context.deadline.filter(|at| known != Some(*at)) {
-            self.extensions_mut().insert(Deadline(deadline));
-        }
+    /// When the call must be over.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(self.started + self.left?)
     }
 
-    fn request(&self) -> &Request<R> {
-        self
+    /// What is left of the call at `now`.
+    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
+        let passed = now.saturating_duration_since(self.started);
+        Some(self.left?.saturating_sub(passed))
     }
 
-    fn request_mut(&mut self) -> &mut Request<R> {
-        self
+    /// The call has `left`, from the start.
+    #[inline]
+    pub(crate) fn set_left(&mut self, left: Option<Duration>) {
+        self.left = left;
     }
 
-    fn into_request(self) -> Self {
-        self
-    }
-
-    fn from_parts(mut request: Request<R>, context: Context) -> Self {
-        CallRequest::set_context(&mut request, context);
-        request
-    }
-}
-
-/// A request with what is known of it beside it.
-///
-/// The layers of one stack hand this down. Among the extensions it would cost
-/// an allocation, and a lookup in each layer.
-#[derive(Debug)]
-pub struct Envelope<R> {
-    request: Request<R>,
-    context: Context,
-}
-
-impl<R> Envelope<R> {
-    /// A call that begins now, through layers of `upstream` alone.
-    pub(crate) fn new(request: Request<R>, upstream: &Upstream) -> Self {
-        let context = Context {
-            method: Some(upstream.index_of(&request)),
-            ..request.context()
-        };
-        Self { request, context }
-    }
-}
-
-impl<R> CallRequest for Envelope<R> {
-    type Body = R;
-
-    fn context(&self) -> Context {
-        self.context
-    }
-
-    fn set_context(&mut self, context: Context) {
-        self.context = context;
-    }
-
-    fn request(&self) -> &Request<R> {
-        &self.request
-    }
-
-    fn request_mut(&mut self) -> &mut Request<R> {
-        &mut self.request
-    }
-
-    fn into_request(self) -> Request<R> {
-        self.request
-    }
-
-    fn from_parts(request: Request<R>, context: Context) -> Self {
-        Self { request, context }
+    /// It begins later than was thought.
+    pub(crate) fn begin_at(&mut self, now: Instant) {
+        self.left = self.remaining(now);
+        self.started = now;
     }
 }

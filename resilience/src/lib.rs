@@ -150,6 +150,7 @@ mod connect;
 mod context;
 mod deadline;
 mod edge;
+mod exchange;
 mod guard;
 mod limit;
 mod method;
@@ -163,7 +164,9 @@ mod trace;
 mod upstream;
 
 pub use self::{
-    breaker::{Breaker, BreakerConfig, BreakerState, Transition, TransitionReason, Transitions},
+    breaker::{
+        Breaker, BreakerConfig, BreakerState, Pass, Transition, TransitionReason, Transitions,
+    },
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
     connect::{ConnectConfig, connect},
@@ -193,12 +196,13 @@ pub mod layers {
         breaker::{BreakerLayer, BreakerPolicy, CircuitBreaker},
         deadline::{DeadlineLayer, DeadlinePolicy, InboundDeadline, WithDeadline},
         edge::{Edge, EdgeBody, EdgeFuture, EdgeLayer},
-        guard::{Guarded, GuardedBody, GuardedFuture},
+        exchange::{ExchangeBody, ExchangeFuture, Sent},
+        guard::{Guarded, GuardedExchange, OneTimer},
         limit::{ConcurrencyLimit, ConcurrencyLimitLayer, LimitPolicy},
         metrics::{
             AttemptMetrics, AttemptMetricsLayer, AttemptMetricsPolicy, CallMetrics,
             CallMetricsLayer, CallMetricsPolicy,
         },
-        retry::{Retry, RetryBody, RetryFuture, RetryLayer},
+        retry::{Retry, RetryExchange, RetryLayer},
     };
 }

@@ -17,12 +17,13 @@ use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep_until},
 };
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tower_layer::Layer;
 
 use crate::{
     config::{ConfigError, positive, require},
     context::Context,
+    exchange::Turn,
     guard::{Admission, End, Guarded, Over, Policy},
     metrics::{LimitHandles, Rejections, as_f64},
     rejection::Rejection,
@@ -174,22 +175,32 @@ impl LimitPolicy {
 }
 
 impl Policy for LimitPolicy {
-    type Leave = Slot;
-    type Wait = Wait;
+    type Leave = Hold;
 
-    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<Slot, Wait> {
+    const WAITS: bool = true;
+
+    fn admit(
+        &self,
+        hold: &mut Hold,
+        context: &mut Context,
+        request: &mut Request<Body>,
+    ) -> Admission {
         let method = context.method(&self.upstream, request);
         if !self.upstream.policy(method).limited {
-            return Admission::Admitted(Slot(None));
+            return Admission::Admitted;
         }
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Admission::Admitted(Slot(Some(permit)));
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            *hold = Hold::Slot(slot);
+            return Admission::Admitted;
         }
         let LimitConfig {
             concurrency, queue, ..
         } = self.config;
         match Place::take(&self.waiting, queue) {
-            Some(place) => Admission::Wait(Wait::new(self, place, context.deadline)),
+            Some(place) => {
+                *hold = Hold::Place(Box::new(Wait::new(self, place, context.deadline())));
+                Admission::Wait
+            }
             None => {
                 let full = Rejection::LimitReached { concurrency, queue };
                 Admission::Refused(self.rejections.reject(full))
@@ -197,36 +208,53 @@ impl Policy for LimitPolicy {
         }
     }
 
-    fn poll_admit<R>(
+    fn poll_admit(
         &self,
-        wait: &mut Wait,
+        hold: &mut Hold,
         context: &mut Context,
-        _: &mut Request<R>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Result<Slot, Status>> {
-        let permit = ready!(wait.poll(cx));
-        let now = Instant::now();
+        _: &mut Request<Body>,
+        turn: &mut Turn<'_, '_>,
+    ) -> Poll<Result<(), Status>> {
+        let Hold::Place(wait) = hold else {
+            return Poll::Ready(Ok(()));
+        };
+        let slot = ready!(wait.poll(turn.cx));
+        let now = turn.now();
         let waited = now - wait.since;
         self.handles.queue_wait.record(waited);
+        *hold = Hold::Nothing;
         // The attempt begins when it has its slot.
-        context.started = now;
+        context.begin_at(now);
         // A slot that comes too late is given back by being dropped.
-        let late = context.deadline.is_some_and(|deadline| now >= deadline);
-        Poll::Ready(match permit {
-            Some(permit) if !late => Ok(Slot(Some(permit))),
+        let late = context.left().is_some_and(|left| left.is_zero());
+        Poll::Ready(match slot {
+            Some(slot) if !late => {
+                *hold = Hold::Slot(slot);
+                Ok(())
+            }
             _ if late => Err(self.rejections.reject(Rejection::DeadlineExceeded)),
             _ => Err(self.rejections.reject(Rejection::QueueTimeout { waited })),
         })
     }
 
-    /// The slot is free again, by being dropped.
+    /// The slot is free again.
     #[inline]
-    fn ended(&self, _: Slot, _: &Context, _: End<'_>, _: Over) {}
+    fn ended(&self, hold: &mut Hold, _: &Context, _: End<'_>, _: Over) {
+        *hold = Hold::Nothing;
+    }
 }
 
-/// One slot, given back when it is dropped. `None`: the method is exempt.
-#[derive(Debug)]
-pub struct Slot(#[expect(dead_code)] Option<OwnedSemaphorePermit>);
+/// What an attempt holds, and gives back when this is dropped.
+#[derive(Debug, Default)]
+pub enum Hold {
+    /// Nothing: it has not asked, its method is exempt, or it is over.
+    #[default]
+    Nothing,
+    /// One attempt's.
+    Slot(OwnedSemaphorePermit),
+    /// In the queue. Boxed, as hardly any waits.
+    Place(Box<Wait>),
+}
 
 /// One place in the queue, given back when it is dropped.
 #[derive(Debug)]

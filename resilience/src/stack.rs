@@ -11,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -20,13 +19,14 @@ use crate::{
     attempt_timeout::AttemptTimeoutPolicy,
     breaker::{Breaker, BreakerPolicy},
     config::{ConfigError, ResilienceConfig},
-    context::Envelope,
+    context::Context as CallContext,
     deadline::DeadlinePolicy,
-    edge::{BoxError, Edge, EdgeBody, EdgeLayer},
-    guard::{Guarded, GuardedBody, Pair},
+    edge::{BoxError, Edge, EdgeBody, EdgeFuture, EdgeLayer},
+    exchange::{ExchangeBody, ExchangeFuture, Sent},
+    guard::{EndedBelow, GuardedExchange, OneTimer, Pair},
     limit::LimitPolicy,
     metrics::{self, AttemptMetricsPolicy, CallMetricsPolicy},
-    retry::{Retry, RetryBody, RetryLayer},
+    retry::{RetryExchange, RetryLayer},
     trace::TracePolicy,
     upstream::Upstream,
 };
@@ -166,21 +166,20 @@ impl ResilienceLayer {
 }
 
 /// The order, outermost first.
-type Stack<S> = Guarded<Retry<Guarded<Edge<S>, OfAttempts>>, OfCalls>;
+type Stack<S> = GuardedExchange<
+    RetryExchange<GuardedExchange<Sent<Edge<S>, EdgeFuture<S>, EdgeBody>, OfAttempts, OneTimer>>,
+    OfCalls,
+    EndedBelow,
+>;
 
 impl<S> Layer<S> for ResilienceLayer {
     type Service = Resilience<S>;
 
-    /// Read from the bottom: each line wraps what stands above it.
     fn layer(&self, channel: S) -> Resilience<S> {
-        // One vocabulary of errors for everything above.
-        let stack = EdgeLayer.layer(channel);
-        let stack = Guarded::new(stack, &self.of_attempts);
-        let stack = self.retry.layer(stack);
-        let stack = Guarded::new(stack, &self.of_calls);
         Resilience {
-            stack,
-            upstream: self.upstream.clone(),
+            // One vocabulary of errors for everything above.
+            channel: EdgeLayer.layer(channel),
+            layer: self.clone(),
         }
     }
 }
@@ -198,8 +197,8 @@ impl<S> Layer<S> for ResilienceLayer {
 /// probe; it counts for nothing.
 #[derive(Debug, Clone)]
 pub struct Resilience<S> {
-    stack: Stack<S>,
-    upstream: Upstream,
+    channel: Edge<S>,
+    layer: ResilienceLayer,
 }
 
 impl<S, B> Service<Request<Body>> for Resilience<S>
@@ -209,32 +208,35 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ResponseBody>;
+    type Response = Response<ResponseBody<S>>;
     type Error = Status;
     type Future = ResponseFuture<S>;
 
     /// Always ready, and never an error: see [`Edge`].
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Service::<Envelope<Body>>::poll_ready(&mut self.stack, cx)
+        self.channel.poll_ready(cx)
     }
 
+    /// Read from the bottom: each line wraps what stands above it.
     fn call(&mut self, request: Request<Body>) -> ResponseFuture<S> {
+        let layer = &self.layer;
+        let context = CallContext::of_call(&request, &layer.upstream);
+        let stack = Sent::new(self.channel.clone());
+        let stack = GuardedExchange::new(stack, &layer.of_attempts, context);
+        let stack = layer.retry.exchange(stack);
+        let stack = GuardedExchange::new(stack, &layer.of_calls, context);
         ResponseFuture {
-            inner: self.stack.call(Envelope::new(request, &self.upstream)),
+            inner: ExchangeFuture::start(stack, request, context),
         }
     }
 }
 
-pin_project! {
-    /// The future of a call through [`Resilience`].
-    pub struct ResponseFuture<S>
-    where
-        S: Service<Request<Body>>,
-        Stack<S>: Service<Envelope<Body>>,
-    {
-        #[pin]
-        inner: <Stack<S> as Service<Envelope<Body>>>::Future,
-    }
+/// The future of a call through [`Resilience`].
+pub struct ResponseFuture<S>
+where
+    S: Service<Request<Body>>,
+{
+    inner: ExchangeFuture<Stack<S>>,
 }
 
 impl<S, B> Future for ResponseFuture<S>
@@ -244,10 +246,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Output = Result<Response<ResponseBody>, Status>;
+    type Output = Result<Response<ResponseBody<S>>, Status>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().inner.poll(cx))?;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.inner).poll(cx))?;
         Poll::Ready(Ok(response.map(|inner| ResponseBody { inner })))
     }
 }
@@ -255,39 +257,66 @@ where
 impl<S> fmt::Debug for ResponseFuture<S>
 where
     S: Service<Request<Body>>,
-    Stack<S>: Service<Envelope<Body>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
-/// The body of each layer, in the order of the stack.
-type StackBody = GuardedBody<RetryBody<GuardedBody<EdgeBody, OfAttempts>>, OfCalls>;
-
 /// The response body of a call through [`Resilience`]; the attempt, and the
 /// call, are over when it is.
-#[derive(Debug, Default)]
-pub struct ResponseBody {
-    inner: StackBody,
+pub struct ResponseBody<S>
+where
+    S: Service<Request<Body>>,
+{
+    inner: ExchangeBody<Stack<S>>,
 }
 
-impl http_body::Body for ResponseBody {
+/// A body that is over.
+impl<S> Default for ResponseBody<S>
+where
+    S: Service<Request<Body>>,
+{
+    fn default() -> Self {
+        Self {
+            inner: ExchangeBody::default(),
+        }
+    }
+}
+
+impl<S, B> http_body::Body for ResponseBody<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
     type Error = Status;
 
+    #[inline]
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl<S> fmt::Debug for ResponseBody<S>
+where
+    S: Service<Request<Body>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }

@@ -9,21 +9,19 @@
 //! All of it is of level DEBUG. Where nobody asks for that, a span costs a look
 //! at a flag.
 
-use std::task::{Context as TaskContext, Poll};
-
 use http::Request;
-use tonic::{Code, Status};
+use tonic::{Code, body::Body};
 use tracing::{Span, debug_span, field::Empty};
 
 use crate::{
     context::Context,
-    guard::{Admission, End, Never, Over, Policy},
+    guard::{Admission, End, Over, Policy},
     upstream::Upstream,
 };
 
 /// Makes the span of a call, or of an attempt.
 #[derive(Debug)]
-pub struct TracePolicy {
+pub(crate) struct TracePolicy {
     upstream: Upstream,
     of: Of,
 }
@@ -56,14 +54,19 @@ fn dotted(method: &str) -> String {
 }
 
 impl Policy for TracePolicy {
-    type Leave = Span;
-    type Wait = Never;
+    /// `None` where nobody asks for spans.
+    type Leave = Option<Span>;
 
     #[inline]
-    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<Span, Never> {
+    fn admit(
+        &self,
+        leave: &mut Option<Span>,
+        context: &mut Context,
+        request: &mut Request<Body>,
+    ) -> Admission {
         let method = context.method(&self.upstream, request);
         let name = |what| format!("{what}.{}", dotted(self.upstream.method_name(method)));
-        Admission::Admitted(match self.of {
+        let span = match self.of {
             Of::Call => debug_span!(
                 "call",
                 otel.name = name("Sent"),
@@ -82,29 +85,19 @@ impl Policy for TracePolicy {
                 "previous-rpc-attempts" = context.previous_attempts,
                 "transparent-retry" = context.transparent,
             ),
-        })
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<Span, Status>> {
-        match *wait {}
+        };
+        *leave = (!span.is_disabled()).then_some(span);
+        Admission::Admitted
     }
 
     #[inline]
-    fn span<'a>(&self, span: &'a Span) -> Option<&'a Span> {
-        Some(span)
+    fn span<'a>(&self, span: &'a Option<Span>) -> Option<&'a Span> {
+        span.as_ref()
     }
 
     #[inline]
-    fn ended(&self, span: Span, _: &Context, end: End<'_>, _: Over) {
-        if span.is_disabled() {
-            return;
-        }
+    fn ended(&self, span: &mut Option<Span>, _: &Context, end: End<'_>, _: Over) {
+        let Some(span) = span.take() else { return };
         let code = match end {
             End::Ok => Code::Ok,
             End::Failed(status) => status.code(),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use report::words::{at_least, at_most, short};
+
 use super::required;
 use crate::{
     figures::{attempts_per_call, retries},
     phases::Kind,
     recording::{Call, Ending, Outcome, Recording, Span, success_share},
     scrape::BreakerState,
-    words::{at_least, at_most, short},
 };
 
 /// A share of fewer calls than this is luck.

@@ -3,16 +3,14 @@
 mod panels;
 mod tables;
 
-use crate::{
-    generator::Limits,
-    phases::Kind,
-    recording::Ending,
-    report::{Page, Tone},
-    results::Results,
-    settings::Place,
-    verdict::gaps,
-    versions::versions,
+use report::{
+    Page, Tone,
     words::{count, short},
+};
+
+use crate::{
+    generator::Limits, phases::Kind, recording::Ending, results::Results, settings::Place,
+    verdict::gaps, versions::versions,
 };
 
 use panels::{everything, main_picture};

@@ -1,13 +1,15 @@
 //! The drawings of the report.
 
+use report::{
+    Figure, Lines, Mark, Panel, Scale, Segment, Series, Shade, Stack, Strip, Tone, words::short,
+};
+
 use super::TITLE;
 use crate::{
     figures::Slice,
     recording::{Client, Recording, Span},
-    report::{Figure, Lines, Mark, Panel, Scale, Segment, Series, Shade, Stack, Strip, Tone},
     results::{Judged, Results},
     scrape::{BreakerState, EVERY},
-    words::short,
 };
 
 fn figure(results: &Results, panels: Vec<Panel>) -> Figure {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use report::{
+    Cell, Column, Table, Tone,
+    words::{at_least, at_most, short},
+};
+
 use crate::{
     claims::{Claim, Verdict},
     figures::PhaseFigures,
-    report::{Cell, Column, Table, Tone},
     results::{Judged, Results},
-    words::{at_least, at_most, short},
 };
 
 pub(super) fn claims_table(results: &Results) -> Table {

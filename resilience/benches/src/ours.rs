@@ -1,6 +1,6 @@
 //! All that is used of `resilience`, and nothing but its public API.
 
-use std::time::Duration;
+use std::{hint::black_box, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,12 +9,14 @@ use proto::user;
 #[cfg(feature = "peers")]
 use resilience::LimitConfig;
 use resilience::{
-    BreakerConfig, BreakerState, ResilienceConfig, ResilienceLayer, Upstream as Named,
+    Breaker, BreakerConfig, BreakerState, Outcome, ResilienceConfig, ResilienceLayer,
+    Upstream as Named,
     layers::{
         AttemptMetricsLayer, AttemptTimeoutLayer, BreakerLayer, CallMetricsLayer,
         ConcurrencyLimitLayer, DeadlineLayer, EdgeLayer, RetryLayer,
     },
 };
+use tokio::time::Instant;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -222,6 +224,36 @@ fn breakers() -> Vec<Row> {
             make: |_| {
                 let mut service = breaker(BreakerConfig::default()).layer(Tiny::succeeding());
                 Box::new(move || assert!(drive(service.call(Tiny::request())).is_ok()))
+            },
+        },
+        Row {
+            table: Table::Breaker,
+            id: "breaker-alone",
+            over: Some("nothing"),
+            title: "resilience: admit and settle, without a layer",
+            manners: ONCE,
+            make: |_| {
+                let breaker =
+                    Breaker::new(UPSTREAM, BreakerConfig::default()).expect("it is valid");
+                let now = Instant::now();
+                Box::new(move || {
+                    let pass = breaker.acquire(black_box(now)).expect("it is closed");
+                    pass.settle(Outcome::Success, black_box(now));
+                })
+            },
+        },
+        Row {
+            table: Table::Refusal,
+            id: "breaker-alone-open",
+            over: Some("nothing"),
+            title: "resilience: the breaker without a layer",
+            manners: ONCE,
+            make: |_| {
+                let breaker = Breaker::new(UPSTREAM, brittle()).expect("it is valid");
+                let now = Instant::now();
+                let pass = breaker.acquire(now).expect("it is closed");
+                pass.settle(Outcome::Failure, now);
+                Box::new(move || assert!(breaker.acquire(black_box(now)).is_err()))
             },
         },
         Row {

@@ -99,6 +99,18 @@ fn bases() -> Vec<Row> {
             },
         },
         Row {
+            table: Table::Breaker,
+            id: "nothing",
+            over: None,
+            title: "no call at all",
+            manners: ONCE,
+            make: |_| {
+                Box::new(|| {
+                    black_box(());
+                })
+            },
+        },
+        Row {
             table: Table::Refusal,
             id: "request",
             over: None,

@@ -1,6 +1,10 @@
 //! `grpc-retry-pushback-ms`: the upstream says when to retry, or not to.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
@@ -80,11 +84,12 @@ async fn call(code: Code, in_head: bool, values: &[HeaderValue]) {
     for value in values {
         refusal.append("grpc-retry-pushback-ms", value.clone());
     }
-    let attempts = Rc::new(RefCell::new(Vec::new()));
-    let seen = Rc::clone(&attempts);
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&attempts);
     let upstream = service_fn(move |_: Request<Body>| {
-        seen.borrow_mut().push(Instant::now());
-        let first = seen.borrow().len() == 1;
+        let mut seen = seen.lock().expect("nothing panics while it is held");
+        seen.push(Instant::now());
+        let first = seen.len() == 1;
         let response = answer(first.then_some(&refusal), in_head);
         async { Ok::<_, Infallible>(response) }
     });
@@ -102,7 +107,8 @@ async fn call(code: Code, in_head: bool, values: &[HeaderValue]) {
     let answer = client.validate_user(ValidateUserRequest::default()).await;
 
     let attempts: Vec<Duration> = attempts
-        .borrow()
+        .lock()
+        .expect("nothing panics while it is held")
         .iter()
         .map(|at| at.duration_since(started))
         .collect();

@@ -14,15 +14,20 @@
 //! ```
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     future::pending,
     io,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Body as _;
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use proto::user::{self, ValidateUserRequest, user_service_client::UserServiceClient};
 use resilience::{Attempts, Rejection, ResilienceConfig, ResilienceLayer, RetryStopped};
@@ -174,11 +179,11 @@ fn config(streaming: bool) -> ResilienceConfig {
 
 /// One call; the number of its attempts.
 async fn calls(layer: &ResilienceLayer, replies: Vec<Reply>, streaming: bool) -> usize {
-    let seen = Rc::new(Cell::new(0));
+    let seen = Arc::new(AtomicUsize::new(0));
     let upstream = {
-        let seen = Rc::clone(&seen);
+        let seen = Arc::clone(&seen);
         service_fn(move |_: Request<Body>| {
-            let number = seen.replace(seen.get() + 1);
+            let number = seen.fetch_add(1, Ordering::Relaxed);
             replies[number.min(replies.len() - 1)].clone().answer()
         })
     };
@@ -210,7 +215,7 @@ async fn calls(layer: &ResilienceLayer, replies: Vec<Reply>, streaming: bool) ->
     // Timers count in milliseconds.
     let took = started.elapsed();
     assert!(took <= DEADLINE + ms(1), "{took:?}");
-    let seen = seen.get();
+    let seen = seen.load(Ordering::Relaxed);
     assert!((1..=ATTEMPTS_MAX).contains(&seen), "{seen} attempts");
     if let Some(told) = *told.borrow() {
         assert_eq!(told as usize, seen);
@@ -226,7 +231,7 @@ fn attempts(status: &Status) -> Option<u32> {
 
 /// Reads a body to its end, which is trailers that say OK, or an error, unless
 /// there is no body at all.
-async fn read(response: Response<resilience::ResponseBody>) {
+async fn read(response: Response<impl HttpBody<Data = Bytes, Error = Status> + Unpin>) {
     let mut body = response.into_body();
     if body.is_end_stream() {
         return;

@@ -28,21 +28,15 @@ mod tests;
 mod transitions;
 mod window;
 
-use std::{
-    collections::BTreeMap,
-    iter,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
 
 use http::Request;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::body::Body;
 use tower_layer::Layer;
 
 pub use self::{
-    handle::Breaker,
+    handle::{Breaker, Pass},
     state::{BreakerState, Transition, TransitionReason},
     transitions::Transitions,
 };
@@ -51,7 +45,7 @@ use crate::{
     classify::{self, Outcome},
     config::{ConfigError, ordered, positive, require},
     context::Context,
-    guard::{Admission, End, Guarded, Never, Over, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     metrics::Rejections,
     upstream::{PerMethod, Upstream},
 };
@@ -252,14 +246,14 @@ pub struct BreakerPolicy {
 impl BreakerPolicy {
     pub(crate) fn new(upstream: &Upstream) -> Self {
         let config = upstream.config();
-        let breaker = Breaker::new(upstream.name(), patient(&config.breaker, upstream, None));
+        let breaker = Breaker::of_valid(upstream.name(), patient(&config.breaker, upstream, None));
         let own: BTreeMap<_, _> = config
             .overrides
             .iter()
             .filter_map(|(method, settings)| {
                 let config = patient(settings.breaker.as_ref()?, upstream, Some(method));
                 let name = format!("{}/{method}", upstream.name());
-                Some((method.clone(), Breaker::new(&name, config)))
+                Some((method.clone(), Breaker::of_valid(&name, config)))
             })
             .collect();
         let by_method = {
@@ -308,29 +302,22 @@ fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) ->
 impl Policy for BreakerPolicy {
     /// `None` once it is settled.
     type Leave = Option<Permit>;
-    type Wait = Never;
 
     #[inline]
-    fn admit<R>(
+    fn admit(
         &self,
+        leave: &mut Option<Permit>,
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<Option<Permit>, Never> {
+        request: &mut Request<Body>,
+    ) -> Admission {
         let method = context.method(&self.upstream, request);
-        match self.by_method.get(method).acquire(context.started) {
-            Ok(permit) => Admission::Admitted(Some(permit)),
+        match self.by_method.get(method).permit(context.started) {
+            Ok(permit) => {
+                *leave = Some(permit);
+                Admission::Admitted
+            }
             Err(rejection) => Admission::Refused(self.rejections.reject(rejection)),
         }
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<Option<Permit>, Status>> {
-        match *wait {}
     }
 
     /// A probe that streams has shown what it was sent for. Other attempts
@@ -341,7 +328,7 @@ impl Policy for BreakerPolicy {
         if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
             if self.upstream.policy(method).streaming {
                 let now = Instant::now();
-                let took = now.saturating_duration_since(context.started);
+                let took = || now.saturating_duration_since(context.started);
                 let breaker = self.by_method.get(method);
                 breaker.settle(probe, Outcome::Success, took, now);
             } else {
@@ -351,8 +338,8 @@ impl Policy for BreakerPolicy {
     }
 
     #[inline]
-    fn ended(&self, permit: Option<Permit>, context: &Context, end: End<'_>, over: Over) {
-        let Some(permit) = permit else { return };
+    fn ended(&self, permit: &mut Option<Permit>, context: &Context, end: End<'_>, over: Over) {
+        let Some(permit) = permit.take() else { return };
         let outcome = match end {
             End::Ok => Outcome::Success,
             End::Failed(status) => {
@@ -362,6 +349,6 @@ impl Policy for BreakerPolicy {
             End::Dropped => classify::dropped(context.left(), over.took),
         };
         let breaker = self.by_method.get(context.known_method());
-        breaker.settle(permit, outcome, over.took, over.at);
+        breaker.settle(permit, outcome, || over.took, over.at);
     }
 }

@@ -54,7 +54,8 @@ impl Record {
         self.spent[from.place()] += at.saturating_duration_since(self.since);
         self.state = to;
         self.since = at;
-        if to == BreakerState::Open {
+        // Probes that fail prolong a trip.
+        if to == BreakerState::Open && from != BreakerState::HalfOpen {
             self.last_trip = Some(transition);
         }
         if self.history.len() == REMEMBERED {

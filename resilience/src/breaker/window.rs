@@ -56,6 +56,7 @@ impl Window {
     }
 
     /// Counts a success of `epoch`.
+    #[inline]
     pub(super) fn success(&self, epoch: u64, now: Instant) {
         self.successes.count(Key::new(self.index(now), epoch));
     }

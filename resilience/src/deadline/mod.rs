@@ -15,17 +15,11 @@
 mod server;
 pub(crate) mod wire;
 
-use std::{
-    error::Error,
-    fmt,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::Request;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tower_layer::Layer;
 
 pub use self::server::{InboundDeadline, InboundDeadlineLayer};
@@ -33,7 +27,7 @@ use crate::{
     cause,
     config::LONGEST,
     context::Context,
-    guard::{Admission, End, Guarded, Never, Over, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     metrics::Rejections,
     rejection::Rejection,
     upstream::Upstream,
@@ -200,10 +194,9 @@ impl DeadlinePolicy {
 
 impl Policy for DeadlinePolicy {
     type Leave = ();
-    type Wait = Never;
 
     #[inline]
-    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
+    fn admit(&self, (): &mut (), context: &mut Context, request: &mut Request<Body>) -> Admission {
         let method = context.method(&self.upstream, request);
         let left = time_left(
             self.upstream.policy(method).deadline,
@@ -213,23 +206,13 @@ impl Policy for DeadlinePolicy {
         if left.is_some_and(|left| left.is_zero()) {
             return Admission::Refused(self.rejections.reject(Rejection::DeadlineExceeded));
         }
-        context.deadline = left.map(|left| context.started + left);
-        Admission::Admitted(())
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<(), Status>> {
-        match *wait {}
+        context.set_left(left);
+        Admission::Admitted
     }
 
     #[inline]
     fn expires(&self, (): &(), context: &Context) -> Option<Instant> {
-        context.deadline.filter(|_| self.timer)
+        context.deadline().filter(|_| self.timer)
     }
 
     fn expired(&self, (): &(), context: &Context) -> Status {
@@ -244,7 +227,7 @@ impl Policy for DeadlinePolicy {
     }
 
     #[inline]
-    fn ended(&self, (): (), _: &Context, _: End<'_>, _: Over) {}
+    fn ended(&self, (): &mut (), _: &Context, _: End<'_>, _: Over) {}
 }
 
 /// The call has run out of time.

@@ -41,7 +41,7 @@ use self::{
     normalise::{Phase, normalise, not_ready},
     response::open,
 };
-use crate::{cause, context::CallRequest};
+use crate::cause;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -68,11 +68,10 @@ pub struct Edge<S> {
     channel: S,
 }
 
-impl<S, C, B> Service<C> for Edge<S>
+impl<S, B> Service<Request<Body>> for Edge<S>
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone,
     S::Error: Into<BoxError>,
-    C: CallRequest<Body = Body>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -84,8 +83,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: C) -> EdgeFuture<S> {
-        let request = call.into_request();
+    fn call(&mut self, request: Request<Body>) -> EdgeFuture<S> {
         // Most channels are ready most of the time. One that is not is asked
         // again by the future, which has a waker.
         let state = match self

@@ -5,41 +5,36 @@
 //! gives leave, and is told exactly once how that ended. A response head says
 //! little about the end: the status is in the trailers, and a body can hang,
 //! break or be dropped long after the head. So what a policy has to remember,
-//! its [`Leave`](Policy::Leave), rides along, first in the future and then in
-//! the body.
+//! its [`Leave`](Policy::Leave), is kept with the exchange until that is over.
 //!
-//! One service does this for all policies. Two policies in a [`Pair`] are one
-//! policy, so a stack of six costs one future, one body, one timer, and one
-//! look at the clock at the end.
+//! One exchange does this for all policies. Two policies in a [`Pair`] are one
+//! policy, so a stack of six costs one state machine, one timer, and one look
+//! at the clock at the end.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `service.rs` | the service, and its future |
-//! | `body.rs` | the response body |
+//! | `exchange.rs` | the exchange that a policy watches over |
+//! | `watch.rs` | the policy and what it remembers: told once, whatever happens |
+//! | `timer.rs` | what wakes it when its time is up |
+//! | `service.rs` | the same as a service, for who composes layers by hand |
 //! | `pair.rs` | two policies, one inside the other |
 
-mod body;
+mod exchange;
 mod pair;
 mod service;
+mod timer;
+mod watch;
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+use std::{task::Poll, time::Duration};
 
 use http::{Extensions, Request};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tracing::Span;
 
-pub(crate) use self::pair::Pair;
-pub use self::{
-    body::GuardedBody,
-    service::{Guarded, GuardedFuture},
-};
-use crate::context::Context;
+pub use self::{exchange::GuardedExchange, service::Guarded, timer::OneTimer};
+pub(crate) use self::{pair::Pair, timer::EndedBelow};
+use crate::{context::Context, exchange::Turn};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy)]
@@ -54,27 +49,31 @@ pub enum End<'a> {
 
 /// Is asked when an attempt, or a call, begins, and told how it ended.
 pub trait Policy {
-    /// What it remembers of an attempt, or a call, that it let through.
-    type Leave;
-    /// What it remembers of one that must wait for leave.
-    type Wait;
+    /// What it remembers of an attempt, or a call; the default is nothing.
+    type Leave: Default;
+
+    /// Whether it may answer [`Admission::Wait`].
+    const WAITS: bool = false;
 
     /// Gives leave, or not. The policy may change what is known of the call,
     /// and the headers of the request.
-    fn admit<R>(
+    fn admit(
         &self,
+        leave: &mut Self::Leave,
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<Self::Leave, Self::Wait>;
+        request: &mut Request<Body>,
+    ) -> Admission;
 
     /// Is asked again, after [`Admission::Wait`].
-    fn poll_admit<R>(
+    fn poll_admit(
         &self,
-        wait: &mut Self::Wait,
-        context: &mut Context,
-        request: &mut Request<R>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Result<Self::Leave, Status>>;
+        _leave: &mut Self::Leave,
+        _context: &mut Context,
+        _request: &mut Request<Body>,
+        _turn: &mut Turn<'_, '_>,
+    ) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
 
     /// The span that everything below happens in.
     #[inline]
@@ -106,8 +105,8 @@ pub trait Policy {
         status
     }
 
-    /// It is over.
-    fn ended(&self, leave: Self::Leave, context: &Context, end: End<'_>, over: Over);
+    /// It is over. What it held is let go.
+    fn ended(&self, leave: &mut Self::Leave, context: &Context, end: End<'_>, over: Over);
 }
 
 /// When something was over.
@@ -119,88 +118,22 @@ pub struct Over {
     pub took: Duration,
 }
 
+impl Over {
+    /// What began as `context` says was over at `at`.
+    #[inline]
+    fn at(at: Instant, context: &Context) -> Self {
+        let took = at.saturating_duration_since(context.started);
+        Self { at, took }
+    }
+}
+
 /// The answer of a policy.
 #[derive(Debug)]
-pub enum Admission<L, W> {
+pub enum Admission {
     /// Go on.
-    Admitted(L),
+    Admitted,
     /// Not yet.
-    Wait(W),
+    Wait,
     /// No; nothing is sent.
     Refused(Status),
-}
-
-/// The wait of a policy that never waits.
-#[derive(Debug)]
-pub enum Never {}
-
-/// One attempt, or one call, that has leave. Whatever becomes of it, the policy
-/// is told.
-struct Admitted<P: Policy> {
-    policy: Arc<P>,
-    context: Context,
-    /// `None` once it is over.
-    leave: Option<P::Leave>,
-}
-
-impl<P: Policy> Admitted<P> {
-    #[inline]
-    fn end(&mut self, end: End<'_>) {
-        if let Some(leave) = self.leave.take() {
-            let at = Instant::now();
-            let took = at.saturating_duration_since(self.context.started);
-            self.policy
-                .ended(leave, &self.context, end, Over { at, took });
-        }
-    }
-
-    #[inline]
-    fn span(&self) -> Option<&Span> {
-        self.policy.span(self.leave.as_ref()?)
-    }
-
-    fn head(&mut self, extensions: &Extensions) {
-        if let Some(leave) = &mut self.leave {
-            self.policy.head(leave, extensions);
-        }
-    }
-
-    fn message(&mut self) {
-        if let Some(leave) = &mut self.leave {
-            self.policy.message(leave, &self.context);
-        }
-    }
-
-    fn expires(&self) -> Option<Instant> {
-        self.policy.expires(self.leave.as_ref()?, &self.context)
-    }
-
-    fn expired(&self) -> Status {
-        match &self.leave {
-            Some(leave) => self.policy.expired(leave, &self.context),
-            None => Status::deadline_exceeded("time is up"),
-        }
-    }
-
-    fn translate(&self, status: Status) -> Status {
-        match &self.leave {
-            Some(leave) => self.policy.translate(leave, &self.context, status),
-            None => status,
-        }
-    }
-}
-
-impl<P: Policy> Drop for Admitted<P> {
-    /// Nobody waited for the end.
-    fn drop(&mut self) {
-        self.end(End::Dropped);
-    }
-}
-
-impl<P: Policy> fmt::Debug for Admitted<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admitted")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
-    }
 }

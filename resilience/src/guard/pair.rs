@@ -1,83 +1,76 @@
 //! Two policies, one inside the other, as one.
 
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Poll, ready};
 
 use http::{Extensions, Request};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Status, body::Body};
 use tracing::Span;
 
-use super::{Admission, End, Never, Over, Policy};
-use crate::context::Context;
+use super::{Admission, End, Over, Policy};
+use crate::{context::Context, exchange::Turn};
 
 /// `outer` is asked first, and told last. Only the outermost policy of all may
 /// wait: nothing is held while it does.
 #[derive(Debug)]
-pub struct Pair<A, B> {
+pub(crate) struct Pair<A, B> {
     pub(crate) outer: A,
     pub(crate) inner: B,
 }
 
-impl<A, B> Pair<A, B>
-where
-    A: Policy,
-    B: Policy<Wait = Never>,
-{
+impl<A: Policy, B: Policy> Pair<A, B> {
+    const ONLY_THE_OUTERMOST_WAITS: () = assert!(!B::WAITS);
+
     /// `outer` has given leave: now `inner`.
     #[inline]
-    fn admit_inner<R>(
+    fn admit_inner(
         &self,
-        outer: A::Leave,
+        leave: &mut (A::Leave, B::Leave),
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Result<(A::Leave, B::Leave), Status> {
-        match self.inner.admit(context, request) {
-            Admission::Admitted(inner) => Ok((outer, inner)),
-            Admission::Refused(status) => {
-                let at = Instant::now();
-                let took = at.saturating_duration_since(context.started);
-                let end = End::Failed(&status);
-                self.outer.ended(outer, context, end, Over { at, took });
-                Err(status)
-            }
-            Admission::Wait(never) => match never {},
+        request: &mut Request<Body>,
+    ) -> Admission {
+        const { Self::ONLY_THE_OUTERMOST_WAITS };
+        let answer = self.inner.admit(&mut leave.1, context, request);
+        if let Admission::Refused(status) = &answer {
+            // It was over when it began.
+            let over = Over::at(context.started, context);
+            self.outer
+                .ended(&mut leave.0, context, End::Failed(status), over);
         }
+        answer
     }
 }
 
-impl<A, B> Policy for Pair<A, B>
-where
-    A: Policy,
-    B: Policy<Wait = Never>,
-{
+impl<A: Policy, B: Policy> Policy for Pair<A, B> {
     type Leave = (A::Leave, B::Leave);
-    type Wait = A::Wait;
+
+    const WAITS: bool = A::WAITS;
 
     #[inline]
-    fn admit<R>(
+    fn admit(
         &self,
+        leave: &mut Self::Leave,
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<Self::Leave, Self::Wait> {
-        match self.outer.admit(context, request) {
-            Admission::Admitted(outer) => match self.admit_inner(outer, context, request) {
-                Ok(leave) => Admission::Admitted(leave),
-                Err(status) => Admission::Refused(status),
-            },
-            Admission::Wait(wait) => Admission::Wait(wait),
-            Admission::Refused(status) => Admission::Refused(status),
+        request: &mut Request<Body>,
+    ) -> Admission {
+        match self.outer.admit(&mut leave.0, context, request) {
+            Admission::Admitted => self.admit_inner(leave, context, request),
+            not_yet => not_yet,
         }
     }
 
-    fn poll_admit<R>(
+    fn poll_admit(
         &self,
-        wait: &mut Self::Wait,
+        leave: &mut Self::Leave,
         context: &mut Context,
-        request: &mut Request<R>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Result<Self::Leave, Status>> {
-        let outer = ready!(self.outer.poll_admit(wait, context, request, cx))?;
-        Poll::Ready(self.admit_inner(outer, context, request))
+        request: &mut Request<Body>,
+        turn: &mut Turn<'_, '_>,
+    ) -> Poll<Result<(), Status>> {
+        ready!(self.outer.poll_admit(&mut leave.0, context, request, turn))?;
+        Poll::Ready(match self.admit_inner(leave, context, request) {
+            Admission::Refused(status) => Err(status),
+            Admission::Admitted | Admission::Wait => Ok(()),
+        })
     }
 
     #[inline]
@@ -123,7 +116,7 @@ where
     }
 
     #[inline]
-    fn ended(&self, (outer, inner): Self::Leave, context: &Context, end: End<'_>, over: Over) {
+    fn ended(&self, (outer, inner): &mut Self::Leave, context: &Context, end: End<'_>, over: Over) {
         self.inner.ended(inner, context, end, over);
         self.outer.ended(outer, context, end, over);
     }

@@ -1,18 +1,15 @@
 //! One row per attempt that is really sent.
 
-use std::{
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-};
+use std::sync::Arc;
 
 use http::Request;
-use tonic::{Code, Status};
+use tonic::{Code, body::Body};
 use tower_layer::Layer;
 
 use super::{AttemptHandles, attempts};
 use crate::{
     context::Context,
-    guard::{Admission, End, Guarded, Never, Over, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     upstream::{PerMethod, Upstream},
 };
 
@@ -64,27 +61,16 @@ impl AttemptMetricsPolicy {
 
 impl Policy for AttemptMetricsPolicy {
     type Leave = ();
-    type Wait = Never;
 
     #[inline]
-    fn admit<R>(&self, context: &mut Context, request: &mut Request<R>) -> Admission<(), Never> {
+    fn admit(&self, (): &mut (), context: &mut Context, request: &mut Request<Body>) -> Admission {
         let method = context.method(&self.upstream, request);
         self.table.get(method).started.increment(1);
-        Admission::Admitted(())
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<(), Status>> {
-        match *wait {}
+        Admission::Admitted
     }
 
     #[inline]
-    fn ended(&self, (): (), context: &Context, end: End<'_>, over: Over) {
+    fn ended(&self, (): &mut (), context: &Context, end: End<'_>, over: Over) {
         let code = match end {
             End::Ok => Code::Ok,
             End::Failed(status) => status.code(),

@@ -1,18 +1,15 @@
 //! One row per call, whatever happens inside.
 
-use std::{
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-};
+use std::sync::Arc;
 
 use http::{Extensions, Request};
-use tonic::{Code, Status};
+use tonic::{Code, body::Body};
 use tower_layer::Layer;
 
 use super::{CallHandles, calls};
 use crate::{
     context::Context,
-    guard::{Admission, End, Guarded, Never, Over, Policy},
+    guard::{Admission, End, Guarded, Over, Policy},
     rejection::Rejection,
     retry::{Attempts, RetryStopped},
     upstream::{PerMethod, Upstream},
@@ -67,26 +64,16 @@ impl CallMetricsPolicy {
 
 impl Policy for CallMetricsPolicy {
     type Leave = Retried;
-    type Wait = Never;
 
     #[inline]
-    fn admit<R>(
+    fn admit(
         &self,
+        _: &mut Retried,
         context: &mut Context,
-        request: &mut Request<R>,
-    ) -> Admission<Retried, Never> {
+        request: &mut Request<Body>,
+    ) -> Admission {
         context.method(&self.upstream, request);
-        Admission::Admitted(Retried(false))
-    }
-
-    fn poll_admit<R>(
-        &self,
-        wait: &mut Never,
-        _: &mut Context,
-        _: &mut Request<R>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Result<Retried, Status>> {
-        match *wait {}
+        Admission::Admitted
     }
 
     #[inline]
@@ -95,7 +82,7 @@ impl Policy for CallMetricsPolicy {
     }
 
     #[inline]
-    fn ended(&self, retried: Retried, context: &Context, end: End<'_>, over: Over) {
+    fn ended(&self, retried: &mut Retried, context: &Context, end: End<'_>, over: Over) {
         let handles = self.table.get(context.known_method());
         let ok = |retried| {
             if retried {
@@ -122,5 +109,5 @@ impl Policy for CallMetricsPolicy {
 }
 
 /// Whether a call has been retried, as far as is known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Retried(bool);

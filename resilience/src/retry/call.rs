@@ -2,33 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body::{Body as HttpBody, Frame};
+use http::{Extensions, HeaderValue, Request};
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use super::{
     Attempts, PREVIOUS_ATTEMPTS_HEADER, RetryStopped, Shared,
     budget::{Withdrawal, settle},
-    commit::{Committed, RetryBody},
+    commit::Committed,
     decision::{Decision, Failed, StopReason, decide},
     replay::Replay,
 };
 use crate::{
-    context::{CallRequest, Context},
-    deadline::Deadline,
-    method_config::MethodPolicy,
-    metrics::RetryHandles,
-    rejection::Rejection,
-    upstream::MethodIndex,
+    context::Context, method_config::MethodPolicy, metrics::RetryHandles, rejection::Rejection,
 };
 
 /// What one call knows about itself.
 #[derive(Debug)]
 pub(super) struct Call {
-    shared: Arc<Shared>,
-    method: MethodIndex,
     context: Context,
     replay: Replay,
     /// Attempts begun, transparent retries not counted.
@@ -41,7 +32,7 @@ pub(super) struct Call {
     /// The last real failure.
     last: Option<Status>,
     /// Counts the retries when the call is over, however it ends.
-    tally: Option<Tally>,
+    tally: Option<Box<Tally>>,
 }
 
 /// What comes after an attempt has failed.
@@ -54,16 +45,12 @@ pub(super) enum Next {
 
 impl Call {
     /// A call whose first attempt is `first`.
-    pub(super) fn of<C>(first: &mut C, shared: &Arc<Shared>) -> Self
-    where
-        C: CallRequest<Body = Body>,
-    {
-        let mut context = first.context();
+    #[inline]
+    pub(super) fn of(first: &mut Request<Body>, context: &mut Context, shared: &Shared) -> Self {
+        context.method(&shared.upstream, first);
         Self {
-            method: context.method(&shared.upstream, first.request()),
-            context,
-            replay: Replay::of(first.request_mut(), shared.config.replay_bytes_max),
-            shared: Arc::clone(shared),
+            context: *context,
+            replay: Replay::of(first, shared.config.replay_bytes_max),
             attempts: 1,
             transparent: 0,
             backoffs: 0,
@@ -73,51 +60,43 @@ impl Call {
         }
     }
 
-    fn policy(&self) -> &MethodPolicy {
-        self.shared.upstream.policy(self.method)
+    fn policy<'a>(&self, shared: &'a Shared) -> &'a MethodPolicy {
+        shared.upstream.policy(self.context.known_method())
     }
 
     /// Whether to hold a response back until its first message: not one that
-    /// could not be retried, and not one that is over.
-    pub(super) fn may_hold<B: HttpBody>(&self, response: &Response<B>) -> bool {
-        self.policy().holds() && self.replay.once().is_none() && !response.body().is_end_stream()
+    /// could not be retried.
+    pub(super) fn may_hold(&self, shared: &Shared) -> bool {
+        self.policy(shared).holds() && self.replay.once().is_none()
     }
 
-    pub(super) fn commit<B>(
-        &mut self,
-        mut response: Response<B>,
-        first: Option<Frame<Bytes>>,
-    ) -> Response<RetryBody<B>>
-    where
-        B: HttpBody<Data = Bytes, Error = Status>,
-    {
+    /// A response is final, with `extensions` in its head: what is still to be
+    /// known of the call until it is over.
+    pub(super) fn commit(&mut self, extensions: &mut Extensions) -> Committed {
         if self.attempts > 1 || self.transparent > 0 {
-            response.extensions_mut().insert(Attempts {
+            extensions.insert(Attempts {
                 retries: self.attempts - 1,
                 transparent: self.transparent,
             });
         }
-        let committed = Committed {
-            shared: Arc::clone(&self.shared),
-            method: self.method,
+        Committed {
+            method: self.context.known_method(),
             withdrawal: self.withdrawal.take(),
             retried: self.attempts > 1,
-        };
-        response.map(|rest| RetryBody::new(first, rest, committed))
+        }
     }
 
-    pub(super) fn failed(&mut self, status: Status) -> Next {
+    pub(super) fn failed(&mut self, status: Status, now: Instant, shared: &Shared) -> Next {
         if let Some(rejection) = Rejection::of(&status).cloned() {
-            return Next::Finish(self.refused(rejection, status));
+            return Next::Finish(self.refused(rejection, status, shared));
         }
-        let shared = Arc::clone(&self.shared);
         if shared.upstream.is_answer(&status) {
             // The upstream works, and what was paid for the attempt goes back.
             settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
         }
         // Else it is spent.
         self.withdrawal = None;
-        let policy = self.policy();
+        let policy = self.policy(shared);
         let failed = Failed {
             status: &status,
             rule: shared.upstream.retry_rule(&status),
@@ -127,7 +106,7 @@ impl Call {
             idempotent: policy.idempotent,
             committed: false,
             once: self.replay.once(),
-            remaining: self.remaining(),
+            remaining: self.context.remaining(now),
         };
         let backoff = || shared.backoff.delay(self.backoffs + 1, shared.dice());
         let reason = match decide(&failed, backoff) {
@@ -136,7 +115,7 @@ impl Call {
                 Some(request) => {
                     tracing::debug!(failure = %status.code(), "not processed: sent again");
                     self.transparent += 1;
-                    self.tally().transparent += 1;
+                    self.tally(shared).transparent += 1;
                     self.last = Some(status);
                     return Next::Send(request);
                 }
@@ -148,19 +127,19 @@ impl Call {
                     self.withdrawal = Some(withdrawal);
                     // After a pushback the backoff starts over (gRFC A6).
                     self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
-                    self.tally().delay += delay;
+                    self.tally(shared).delay += delay;
                     self.last = Some(status);
                     return Next::Wait(delay);
                 }
                 None => StopReason::Budget,
             },
         };
-        Next::Finish(self.stop(reason, None, status))
+        Next::Finish(self.stop(reason, None, status, shared))
     }
 
     /// The attempt was refused here. That is not an attempt: if it was a retry,
     /// nothing was retried.
-    fn refused(&mut self, rejection: Rejection, status: Status) -> Status {
+    fn refused(&mut self, rejection: Rejection, status: Status, shared: &Shared) -> Status {
         let Some(last) = self.last.take() else {
             return status;
         };
@@ -168,23 +147,31 @@ impl Call {
             Some(withdrawal) => {
                 withdrawal.refund();
                 self.attempts -= 1;
-                self.tally().retries -= 1;
+                self.tally(shared).retries -= 1;
             }
             None => {
                 self.transparent -= 1;
-                self.tally().transparent -= 1;
+                self.tally(shared).transparent -= 1;
             }
         }
         // The caller sees what really happened before.
-        self.stop(StopReason::Refused, Some(rejection), last)
+        self.stop(StopReason::Refused, Some(rejection), last, shared)
     }
 
     /// The wait is over: the request to send, unless time is up.
-    pub(super) fn after_wait(&mut self) -> Result<Request<Body>, Status> {
-        if self.remaining().is_none_or(|left| !left.is_zero()) {
+    pub(super) fn after_wait(
+        &mut self,
+        now: Instant,
+        shared: &Shared,
+    ) -> Result<Request<Body>, Status> {
+        if self
+            .context
+            .remaining(now)
+            .is_none_or(|left| !left.is_zero())
+        {
             self.attempts += 1;
             if let Some(request) = self.again() {
-                self.tally().retries += 1;
+                self.tally(shared).retries += 1;
                 return Ok(request);
             }
             self.attempts -= 1;
@@ -194,7 +181,7 @@ impl Call {
         self.withdrawal = None;
         let last = self.last.take();
         let last = last.unwrap_or_else(|| Rejection::DeadlineExceeded.into_status());
-        Err(self.stop(StopReason::Deadline, None, last))
+        Err(self.stop(StopReason::Deadline, None, last, shared))
     }
 
     /// The request again. The upstream is told how many attempts came before
@@ -210,26 +197,24 @@ impl Call {
         Some(request)
     }
 
-    /// `request` as it goes down: another attempt begins.
-    pub(super) fn send<C: CallRequest<Body = Body>>(&mut self, request: Request<Body>) -> C {
+    /// Another attempt begins: what is known of it.
+    pub(super) fn begin(&mut self, now: Instant) -> Context {
         if let Some(withdrawal) = &mut self.withdrawal {
             withdrawal.sent();
         }
         let previous = self.attempts + self.transparent - 1;
-        let context = self
-            .context
-            .retry(Instant::now(), previous, self.withdrawal.is_none());
-        C::from_parts(request, context)
+        self.context.retry(now, previous, self.withdrawal.is_none())
     }
 
-    fn remaining(&self) -> Option<Duration> {
-        let deadline = self.context.deadline?;
-        Some(Deadline(deadline).remaining(Instant::now()))
-    }
-
-    fn stop(&self, reason: StopReason, rejection: Option<Rejection>, last: Status) -> Status {
+    fn stop(
+        &self,
+        reason: StopReason,
+        rejection: Option<Rejection>,
+        last: Status,
+        shared: &Shared,
+    ) -> Status {
         tracing::debug!(reason = reason.as_str(), failure = %last.code(), "not retried");
-        self.shared.stopped.count(reason);
+        shared.stopped.count(reason);
         RetryStopped {
             reason,
             attempts: self.attempts + self.transparent,
@@ -240,12 +225,14 @@ impl Call {
         .into_status()
     }
 
-    fn tally(&mut self) -> &mut Tally {
-        self.tally.get_or_insert_with(|| Tally {
-            handles: Arc::clone(self.shared.methods.get(self.method)),
-            retries: 0,
-            transparent: 0,
-            delay: Duration::ZERO,
+    fn tally(&mut self, shared: &Shared) -> &mut Tally {
+        self.tally.get_or_insert_with(|| {
+            Box::new(Tally {
+                handles: Arc::clone(shared.methods.get(self.context.known_method())),
+                retries: 0,
+                transparent: 0,
+                delay: Duration::ZERO,
+            })
         })
     }
 }

@@ -8,7 +8,7 @@
 //! | `pushback.rs` | when the upstream says when |
 //! | `replay.rs` | a request that can be sent again |
 //! | `head.rs` | all of it but its body |
-//! | `future.rs` | the future of one call: attempts and waits |
+//! | `exchange.rs` | the exchange of one call: attempts and waits |
 //! | `call.rs` | what one call knows, and what it does when an attempt fails |
 //! | `commit.rs` | a response that the caller has been given |
 //!
@@ -47,7 +47,7 @@ mod budget;
 mod call;
 mod commit;
 mod decision;
-mod future;
+mod exchange;
 mod head;
 mod pushback;
 mod replay;
@@ -56,11 +56,11 @@ use std::{
     error::Error,
     fmt, mem,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context as TaskContext, Poll},
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderName, Response};
+use http::{Extensions, HeaderName, Request, Response};
 use metrics::Gauge;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
@@ -70,13 +70,13 @@ pub(crate) use self::pushback::PUSHBACK_HEADER;
 pub use self::{
     backoff::{Backoff, BackoffConfig},
     budget::{BudgetConfig, RetryBudget, TokenBucket},
-    commit::RetryBody,
     decision::StopReason,
-    future::RetryFuture,
+    exchange::RetryExchange,
 };
 use crate::{
     config::{ConfigError, require},
-    context::CallRequest,
+    context::Context,
+    exchange::{Exchange, ExchangeBody, ExchangeFuture, Sent},
     method_config::Commit,
     metrics::{RetriesStopped, RetryHandles, budget_tokens, retries},
     rejection::Rejection,
@@ -212,6 +212,11 @@ impl RetryLayer {
         layer
     }
 
+    /// Makes the attempts of `inner` again.
+    pub(crate) fn exchange<X: Exchange>(&self, inner: X) -> RetryExchange<X> {
+        RetryExchange::new(inner, &self.shared)
+    }
+
     /// Tokens in the retry budget: the retries that it allows at this moment.
     #[must_use]
     pub fn budget_tokens(&self) -> f64 {
@@ -253,25 +258,26 @@ pub struct Retry<S> {
     shared: Arc<Shared>,
 }
 
-impl<S, C, B> Service<C> for Retry<S>
+impl<S, B> Service<Request<Body>> for Retry<S>
 where
-    S: Service<C, Response = Response<B>, Error = Status> + Clone,
-    C: CallRequest<Body = Body>,
-    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+    S: Service<Request<Body>, Response = Response<B>, Error = Status> + Clone,
+    B: http_body::Body<Data = Bytes, Error = Status>,
 {
-    type Response = Response<RetryBody<B>>;
+    type Response = Response<ExchangeBody<RetryExchange<Sent<S, S::Future, B>>>>;
     type Error = Status;
-    type Future = RetryFuture<S, C, B>;
+    type Future = ExchangeFuture<RetryExchange<Sent<S, S::Future, B>>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: C) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let context = Context::of_layer(&request);
         // The service that is ready makes the first attempt; a copy stays.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
-        RetryFuture::new(ready, &self.shared, call)
+        let exchange = RetryExchange::new(Sent::new(ready), &self.shared);
+        ExchangeFuture::start(exchange, request, context)
     }
 }
 

@@ -12,13 +12,13 @@ use super::{
 use crate::{classify::Outcome, rejection::Rejection};
 
 fn breaker(config: BreakerConfig) -> Breaker {
-    Breaker::new("upstream", config)
+    Breaker::of_valid("upstream", config)
 }
 
 fn call(breaker: &Breaker, outcome: Outcome, took: u64) -> Result<(), Rejection> {
     let now = Instant::now();
-    let permit = breaker.acquire(now)?;
-    breaker.settle(permit, outcome, ms(took), now);
+    let permit = breaker.permit(now)?;
+    breaker.settle(permit, outcome, || ms(took), now);
     Ok(())
 }
 
@@ -65,6 +65,23 @@ async fn it_shows_the_last_trip_and_the_share_of_failures() {
             tripped
         )
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_fail_do_not_hide_why_the_circuit_opened() {
+    let breaker = breaker(BreakerConfig::default());
+    for _ in 0..27 {
+        call(&breaker, Outcome::Failure, 1).unwrap();
+    }
+    tokio::time::advance(ms(1200)).await;
+    for _ in 0..4 {
+        call(&breaker, Outcome::Failure, 1).unwrap();
+    }
+
+    let last = breaker.history().last().unwrap().reason;
+    assert_eq!(last, TransitionReason::ProbesFailed);
+    let trip = breaker.last_trip().unwrap().reason;
+    assert_eq!(trip, TransitionReason::FailureRatio);
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,11 +184,11 @@ async fn a_success_that_takes_too_long_is_a_failure() {
 async fn a_permit_says_whether_it_is_for_a_probe() {
     let breaker = breaker(BreakerConfig::default());
     let now = Instant::now();
-    assert!(!breaker.acquire(now).unwrap().is_probe());
+    assert!(!breaker.permit(now).unwrap().is_probe());
     for _ in 0..27 {
         call(&breaker, Outcome::Failure, 1).unwrap();
     }
-    let rejection = breaker.acquire(now).unwrap_err();
+    let rejection = breaker.permit(now).unwrap_err();
     assert!(matches!(
         rejection,
         Rejection::CircuitOpen {
@@ -179,5 +196,42 @@ async fn a_permit_says_whether_it_is_for_a_probe() {
             probing: false
         }
     ));
-    assert!(breaker.acquire(now + ms(600)).unwrap().is_probe());
+    assert!(breaker.permit(now + ms(600)).unwrap().is_probe());
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_itself_it_guards_whatever_else_can_fail() {
+    let breaker = Breaker::new("database", BreakerConfig::default()).unwrap();
+    let attempt = |outcome| {
+        let pass = breaker.acquire(Instant::now())?;
+        pass.settle(outcome, Instant::now());
+        Ok::<_, Rejection>(())
+    };
+    for _ in 0..27 {
+        attempt(Outcome::Failure).unwrap();
+    }
+    attempt(Outcome::Success).unwrap_err();
+
+    tokio::time::advance(ms(1200)).await;
+    // Five places for probes; those that are dropped are free again.
+    for _ in 0..3 {
+        let passes: Vec<_> = (0..5)
+            .map(|_| breaker.acquire(Instant::now()).unwrap())
+            .collect();
+        breaker.acquire(Instant::now()).unwrap_err();
+        drop(passes);
+    }
+    attempt(Outcome::Success).unwrap();
+    attempt(Outcome::Success).unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn a_breaker_that_cannot_be_is_an_error_that_names_the_field() {
+    let config = BreakerConfig {
+        probes: 0,
+        ..BreakerConfig::default()
+    };
+    let error = Breaker::new("database", config).unwrap_err().to_string();
+    assert!(error.contains("breaker.probes"), "{error}");
 }

@@ -264,7 +264,7 @@ fn late_results_never_count_in_a_later_epoch() {
 
 #[test]
 fn a_subscriber_sees_all_transitions_of_all_threads_in_order() {
-    let breaker = Breaker::new("upstream", restless());
+    let breaker = Breaker::of_valid("upstream", restless());
     let mut transitions = breaker.subscribe();
     let reader = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -284,13 +284,13 @@ fn a_subscriber_sees_all_transitions_of_all_threads_in_order() {
         let mut dice = fastrand::Rng::with_seed(thread);
         for _ in 0..5_000 {
             let now = start + Duration::from_micros(micros.fetch_add(20, Relaxed));
-            if let Ok(permit) = breaker.acquire(now) {
+            if let Ok(permit) = breaker.permit(now) {
                 let outcome = if dice.u8(..10) < 7 {
                     Outcome::Failure
                 } else {
                     Outcome::Success
                 };
-                breaker.settle(permit, outcome, ms(1), now);
+                breaker.settle(permit, outcome, || ms(1), now);
             }
         }
     });

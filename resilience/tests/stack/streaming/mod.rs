@@ -57,7 +57,7 @@ pub(crate) fn client_on<S>(
     config: ResilienceConfig,
 ) -> (FeedClient<Resilience<S>>, ResilienceLayer)
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone,
+    S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
 {
     let layer = ResilienceLayer::new("feed", config).unwrap();

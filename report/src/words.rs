@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 /// A figure of which more is better, never rounded up: 99.596 is not "99.60".
-pub(crate) fn at_least(value: f64, places: i32, unit: &str) -> String {
+pub fn at_least(value: f64, places: i32, unit: &str) -> String {
     rounded(value, places, unit, f64::floor)
 }
 
 /// A figure of which less is better, never rounded down.
-pub(crate) fn at_most(value: f64, places: i32, unit: &str) -> String {
+pub fn at_most(value: f64, places: i32, unit: &str) -> String {
     rounded(value, places, unit, f64::ceil)
 }
 
@@ -22,7 +22,7 @@ fn rounded(value: f64, places: i32, unit: &str, round: fn(f64) -> f64) -> String
 }
 
 /// A time in three digits: `1.05 s`, `250 ms`, `1.2 ms`.
-pub(crate) fn short(time: Duration) -> String {
+pub fn short(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {
         _ if millis >= 999.5 => {
@@ -35,7 +35,7 @@ pub(crate) fn short(time: Duration) -> String {
 }
 
 /// A count with its thousands apart: `16,200`.
-pub(crate) fn count(number: usize) -> String {
+pub fn count(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,7 +1,7 @@
 //! One panel at a time: its title, its legend, and what is in it.
 
 use super::{Drawing, HEAD, letters};
-use crate::report::{
+use crate::{
     figure::{Lines, Mark, Scale, Series, Stack, Strip},
     style::Tone,
 };

@@ -194,7 +194,7 @@ fn letters(text: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{
+    use crate::{
         figure::{Lines, Mark, Scale, Segment, Series, Shade, Stack, Strip},
         style::Tone,
     };

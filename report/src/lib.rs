@@ -1,6 +1,6 @@
 //! Pages with plots, each one self-contained file that works from `file://`.
 //!
-//! Knows nothing of load tests: it draws named series over time, with the stretches of time
+//! Knows nothing of what was measured, or how: it draws named series over time, with the stretches of time
 //! shaded and named, and puts them on a page with tables.
 //!
 //! | file | what for |
@@ -11,9 +11,11 @@
 //! | `draw` | from a figure to SVG |
 //! | `style` | colours, light and dark |
 //! | [`page`] | from sections to HTML |
+//! | [`words`] | figures as people read them |
 
 pub mod figure;
 pub mod page;
+pub mod words;
 
 mod axis;
 mod draw;
