@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::{
     claims::{Claim, Terms, contrast, judge},
     figures::{Pacing, PhaseFigures, Slice, slices},
-    recording::{Ending, Recording},
+    recording::{Client, Ending, Recording},
     settings::Plan,
     verdict::Tally,
 };
@@ -88,13 +88,16 @@ impl Results {
             Ending::Interrupted => warnings.push("the run was interrupted".to_owned()),
             Ending::Broken(why) => warnings.push(format!("the run broke off: {why}")),
         }
-        if let Some(pacing) = self
-            .runs()
-            .map(|run| run.pacing)
-            .find(|pacing| pacing.bottleneck)
+        for Judged {
+            recording, pacing, ..
+        } in self.runs().filter(|run| run.pacing.bottleneck)
         {
+            let run = match recording.client {
+                Client::Resilient => "",
+                Client::Plain => " in the run with tonic alone",
+            };
             warnings.push(format!(
-                "the generator was the bottleneck: {} calls were not started, and 1 of 100 \
+                "the generator was the bottleneck{run}: {} calls were not started, and 1 of 100 \
                  started {} ms late or more",
                 pacing.not_started,
                 pacing.late_p99.as_millis()
