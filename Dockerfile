@@ -13,7 +13,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --locked --release --workspace --exclude simulation --bins \
-    && mkdir -p /out/bin /out/root /out/reports /out/data \
+    && mkdir -p /out/bin /out/root /out/empty \
     && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
     && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/
 
@@ -28,19 +28,21 @@ STOPSIGNAL SIGTERM
 FROM base AS user-service
 COPY --from=build /out/bin/user-service /user-service
 # Empty, and the program's own: a volume that is mounted here takes its owner over.
-COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=build --chown=65532:65532 /out/empty /data
 EXPOSE 50051 9051
 ENTRYPOINT ["/user-service"]
 
 FROM base AS order-service
 COPY --from=build /out/bin/order-service /order-service
 # Empty, and the program's own: a volume that is mounted here takes its owner over.
-COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=build --chown=65532:65532 /out/empty /data
 EXPOSE 50052 9052
 ENTRYPOINT ["/order-service"]
 
 FROM base AS load-test
 COPY --from=build /out/bin/load-test /load-test
-# Empty, and the program's own: a volume that is mounted here takes its owner over.
-COPY --from=build --chown=65532:65532 /out/reports /reports
+# Empty, and the program's own: a volume that is mounted there takes its owner over.
+COPY --from=build --chown=65532:65532 /out/empty /reports
+COPY --from=build --chown=65532:65532 /out/empty /targets
+EXPOSE 9053
 ENTRYPOINT ["/load-test"]

@@ -11,6 +11,7 @@ happened: of them, and of all the rest, each selector must match something by it
 what a renamed metric, label or value cannot do, even in a query that ends in `or vector(0)`.
 """
 
+import calendar
 import dataclasses
 import json
 import math
@@ -78,14 +79,20 @@ class Prometheus:
     def label_values(self, metric, label):
         return self.get(f"/api/v1/label/{label}/values", **{"match[]": metric})
 
-    def rules(self):
-        """All rules, once each has been evaluated."""
+    def rules(self, since):
+        """All rules, once each has been evaluated since then. Before that, a slow one may have
+        looked last when there was nothing yet to be seen."""
         until = time.monotonic() + RULES_WITHIN_S
         while True:
             rules = [rule for group in self.get("/api/v1/rules")["groups"] for rule in group["rules"]]
-            if time.monotonic() > until or all(rule["health"] != "unknown" for rule in rules):
+            if time.monotonic() > until or all(evaluated(rule) >= since for rule in rules):
                 return rules
             time.sleep(1)
+
+
+def evaluated(rule):
+    """When, in seconds since 1970."""
+    return calendar.timegm(time.strptime(rule["lastEvaluation"][:19], "%Y-%m-%dT%H:%M:%S"))
 
 
 def substitute(expression, variables):
@@ -210,7 +217,7 @@ def judge(query, prometheus, matches):
             yield f"{query.where}: its legend names the label {label}, which is not there"
 
 
-def collect(prometheus, files, wrong):
+def collect(prometheus, files, wrong, since=0):
     """Every query that there is. What is wrong with things that are none goes to `wrong`."""
     queries = []
     for file in files:
@@ -220,7 +227,7 @@ def collect(prometheus, files, wrong):
 
     runbook = (GRAFANA / "RUNBOOK.md").read_text(encoding="utf-8")
     tests = "".join(test.read_text(encoding="utf-8") for test in GRAFANA.glob("prometheus/tests/*.yml"))
-    rules = prometheus.rules()
+    rules = prometheus.rules(since)
     if not rules:
         wrong.append("this Prometheus has no rules")
     for rule in rules:
@@ -239,7 +246,7 @@ def collect(prometheus, files, wrong):
 
 def check(prometheus, files):
     wrong, matches = [], {}
-    queries = collect(prometheus, files, wrong)
+    queries = collect(prometheus, files, wrong, since=time.time())
     for query in queries:
         wrong += judge(query, prometheus, matches)
     print(f"{len(queries)} queries, {len(matches)} selectors, {len({metric_of(s) for s in matches})} metrics")

@@ -467,6 +467,12 @@ def marks(upstream):
             "Chaos in {{job}}: off",
         ),
         mark(
+            "Load test phase",
+            "#8a94a8",
+            "max by (phase) (load_test_phase) == 1 unless max by (phase) (load_test_phase offset $__interval) == 1",
+            "Load test: {{phase}}",
+        ),
+        mark(
             "Process started",
             "blue",
             f"{select('process_start_time_seconds', job=f'order-service|{upstream}')} * 1000",

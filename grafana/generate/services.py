@@ -101,6 +101,44 @@ def red(service, says):
     )
 
 
+# A load test comes and goes. While there is none, a line at zero says so.
+OUTCOMES = f'{rate("load_test_calls_total", "outcome")} or on () label_replace(vector(0), "outcome", "no load test", "", "")'
+
+load_test = row(
+    "What does the load test see?",
+    graph(
+        "Orders, as the load test counts them",
+        "Calls that ended, by what came of them, as their caller sees it: created, refused at once, failed, an error of the "
+        "call itself, no answer within 3 s. Not started: the load test had too many open. The grey marks are its phases.",
+        [(OUTCOMES, "{{outcome}}")],
+        PER_SECOND,
+        w=16,
+        stacked=True,
+        series={
+            "created": [fixed(GREEN)],
+            "refused": [fixed(PURPLE)],
+            "failed": [fixed(RED)],
+            "error": [fixed("dark-red")],
+            "no_answer": named("no answer", ORANGE),
+            "not_started": named("not started", GREY),
+            "no load test": [fixed(GREY)],
+        },
+    ),
+    graph(
+        "Late, and whose fault it is",
+        "Answers later than the deadline and 50 ms: never, if the client keeps its promise. Starts more than 20 ms late: the "
+        "load test itself, or its machine, does not keep up, and the figures say less about the services.",
+        [
+            (f"{rate('load_test_calls_answered_late_total')} or vector(0)", "late answers", line(RED)),
+            (f"{rate('load_test_calls_started_late_total')} or vector(0)", "late starts", line(GREY)),
+            (f"{rate('load_test_calls_started_total')} or vector(0)", "all starts", line(BLUE)),
+        ],
+        PER_SECOND,
+        at_least=10,
+    ),
+)
+
+
 def each(expression):
     """One series for each process that was chosen."""
     return [(expression.replace("SERVICE", '{job=~"$service"}'), "{{job}} ({{instance}})")]
@@ -183,7 +221,7 @@ def services():
         "Services: rate, errors and duration",
         "What each service says of itself, and what became of the orders. For what the client between them does, see "
         "Resilience.",
-        [orders, *(red(service, says) for service, says in SERVICES.items()), runtime],
+        [orders, *(red(service, says) for service, says in SERVICES.items()), load_test, runtime],
         [
             variable(
                 "service", "The services whose processes are shown below.", "grpc_server_call_started_total", "job"

@@ -1,25 +1,21 @@
 //! What the resilient client promises, each a number, and whether a run has kept it.
 //!
-//! The required figures stand in [`required`] and nowhere else. Judging is a function of a
-//! recording: nothing here knows where it came from.
+//! The required figures stand in [`required`] and nowhere else; `measured` has the others.
+//! Judging is a function of a recording: nothing here knows where it came from.
 
 pub mod required;
 
+mod measured;
+
 use std::time::Duration;
 
-use report::words::{at_least, at_most, short};
-
-use crate::{
-    figures::{attempts_per_call, retries},
-    phases::Kind,
-    recording::{Ending, Outcome, Recording, Span, success_share},
-    scrape::BreakerState,
+use measured::{
+    Measured, attempts_in, attempts_in_outage, breaker_closes, breaker_opens, calls_in,
+    goodput_in_brownout, recovers, retries_in_outage, slowest_answer, spans, success_in,
 };
+use report::words::{at_least, short};
 
-/// A share of fewer calls than this is luck.
-const CALLS_MIN: usize = 500;
-/// A recovery is judged when at least this much of it is left after [`required::WELL_AFTER`].
-const RECOVERY_WINDOW_MIN: Duration = Duration::from_secs(1);
+use crate::{phases::Kind, recording::Recording};
 
 /// The settings that the promises depend on.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +66,6 @@ pub enum Verdict {
     NotMeasured,
 }
 
-/// A figure and whether it will do; or why there is none.
-type Measured = Result<(String, bool), String>;
-
 /// Judges every claim that the planned phases give reason for.
 pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
     let mut claims = Vec::new();
@@ -121,13 +114,32 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
     }
 
     let latest = terms.latest();
+    if planned(Kind::Brownout) {
+        let least = required::GOODPUT_IN_BROWNOUT * 100.0;
+        claim(
+            Kind::Brownout.to_string(),
+            "created in time, of what can be served",
+            format!("≥ {}", at_least(least, 0, " %")),
+            goodput_in_brownout(recording, latest),
+        );
+    }
     claim(
         "every phase".to_owned(),
         "slowest answer",
         format!("≤ {}", short(latest)),
-        slowest_answer(recording, latest),
+        slowest_answer(&recording.calls, recording, latest),
     );
     if planned(Kind::Hang) {
+        let hang = spans(recording, |span| span.kind == Kind::Hang);
+        claim(
+            "hang".to_owned(),
+            "slowest answer",
+            format!("≤ {}", short(latest)),
+            hang.and_then(|spans| {
+                let calls = calls_in(recording, &spans);
+                slowest_answer(&calls, recording, latest)
+            }),
+        );
         claim(
             "hang".to_owned(),
             "breaker open after",
@@ -151,6 +163,12 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
             format!("≤ {most}"),
             retries_in_outage(recording, most),
         );
+        claim(
+            "outage".to_owned(),
+            "attempts per call",
+            format!("< {:.1} (naive retries)", required::NAIVE_ATTEMPTS),
+            attempts_in_outage(recording),
+        );
     }
     if recovery_planned(recording, |_| true) {
         claim(
@@ -166,164 +184,32 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
     claims
 }
 
-fn success_in(recording: &Recording, kind: Kind, least: f64) -> Measured {
-    let spans = spans(recording, |span| span.kind == kind)?;
-    let calls: Vec<_> = spans
+/// What the same phases must show of tonic alone: that they do harm. Where they do none, a
+/// promise that was kept says nothing.
+///
+/// `plain` is what became of the promises without the resilient client.
+pub fn contrast(plain: &[Claim]) -> Vec<Claim> {
+    const HARMFUL: [(&str, &str); 3] = [
+        ("10 % errors", "success"),
+        ("30 % errors", "success"),
+        ("hang", "slowest answer"),
+    ];
+    let harmful = plain
         .iter()
-        .flat_map(|span| recording.calls_of(span))
-        .copied()
-        .collect();
-    if calls.len() < CALLS_MIN {
-        return Err(format!("{} calls are too few to judge", calls.len()));
-    }
-    let share = success_share(&calls).unwrap_or(0.0);
-    Ok((at_least(share * 100.0, 2, " %"), share >= least))
-}
-
-fn attempts_in(recording: &Recording, kind: Kind, most: f64) -> Measured {
-    let spans = spans(recording, |span| span.kind == kind)?;
-    let worst = worst(&spans, |span| attempts_per_call(recording, span))
-        .ok_or_else(|| no_figures(recording))?;
-    Ok((at_most(worst.1, 3, ""), worst.1 <= most))
-}
-
-/// A late answer is the services' fault only if it is late without the generator's own delay.
-fn slowest_answer(recording: &Recording, latest: Duration) -> Measured {
-    let started = recording
-        .calls
-        .iter()
-        .filter(|call| call.outcome != Outcome::NotStarted);
-    let slowest = started
-        .clone()
-        .max_by_key(|call| call.latency)
-        .ok_or_else(|| not_reached(recording))?;
-    let late = started.filter(|call| call.latency > latest);
-    let (total, excused) = late.fold((0, 0), |(total, excused), call| {
-        let own = call.latency.saturating_sub(call.late) <= latest;
-        (total + 1, excused + usize::from(own))
-    });
-    if total > 0 && total == excused {
-        return Err(format!(
-            "{total} calls started too late to tell: the generator was the bottleneck"
-        ));
-    }
-    let figure = match total {
-        0 => short(slowest.latency),
-        1 => format!("{} (1 late)", short(slowest.latency)),
-        _ => format!("{} ({total} late)", short(slowest.latency)),
-    };
-    Ok((figure, total == 0))
-}
-
-fn breaker_opens(recording: &Recording) -> Measured {
-    let samples = recording.samples.as_deref();
-    let samples = samples.map_err(|_| no_figures(recording))?;
-    let spans = spans(recording, |span| span.kind == Kind::Hang)?;
-    let opened = |span: &Span| {
-        let within = |at| (span.start..=span.end).contains(&at);
-        samples
-            .iter()
-            .find(|sample| within(sample.at) && sample.breaker == Some(BreakerState::Open))
-            .map(|sample| sample.at - span.start)
-    };
-    let mut slowest = Duration::ZERO;
-    for span in &spans {
-        match opened(span) {
-            Some(after) => slowest = slowest.max(after),
-            None if span.length() < required::OPEN_AFTER => return Err(not_reached(recording)),
-            None => return Ok((format!("not within {}", short(span.length())), false)),
-        }
-    }
-    Ok((short(slowest), slowest <= required::OPEN_AFTER))
-}
-
-fn breaker_closes(recording: &Recording) -> Measured {
-    let samples = recording.samples.as_deref();
-    let samples = samples.map_err(|_| no_figures(recording))?;
-    let mut slowest = None;
-    for (fault, clean) in recoveries(recording) {
-        if fault.kind != Kind::Hang {
-            continue;
-        }
-        let within: Vec<_> = samples
-            .iter()
-            .filter(|sample| (clean.start..=clean.end).contains(&sample.at))
-            .collect();
-        // The last moment at which it was not closed: a breaker that closes only to open
-        // again has not closed.
-        let refusing = within
-            .iter()
-            .rposition(|sample| sample.breaker != Some(BreakerState::Closed));
-        let closed = match refusing {
-            None => within.first(),
-            Some(index) => within.get(index + 1),
-        };
-        match closed {
-            Some(sample) => slowest = slowest.max(Some(sample.at - clean.start)),
-            None if clean.length() < required::CLOSED_AFTER => {
-                return Err(not_reached(recording));
-            }
-            None => return Ok((format!("not within {}", short(clean.length())), false)),
-        }
-    }
-    let slowest = slowest.ok_or_else(|| not_reached(recording))?;
-    Ok((short(slowest), slowest <= required::CLOSED_AFTER))
-}
-
-fn retries_in_outage(recording: &Recording, most: u32) -> Measured {
-    let spans = spans(recording, |span| span.kind.is_outage())?;
-    let worst = worst(&spans, |span| retries(recording, span));
-    let (span, retries) = worst.ok_or_else(|| no_figures(recording))?;
-    let figure = format!(
-        "{retries:.0} in {:.0} s of {}",
-        span.length().as_secs_f64(),
-        span.kind
-    );
-    Ok((figure, retries <= f64::from(most)))
-}
-
-fn recovers(recording: &Recording) -> Measured {
-    let share = |(fault, clean): (Span, Span)| {
-        let start = clean.start + required::WELL_AFTER;
-        let end = clean.end.saturating_sub(required::BEFORE_NEXT_FAULT);
-        let enough = start + RECOVERY_WINDOW_MIN <= clean.end;
-        let calls = recording.calls_between(start, end);
-        let share = success_share(calls).filter(|_| enough)?;
-        Some((share, fault.kind))
-    };
-    let (worst, fault) = recoveries(recording)
-        .filter_map(share)
-        .min_by(|one, other| one.0.total_cmp(&other.0))
-        .ok_or_else(|| not_reached(recording))?;
-    let figure = format!("{} after {fault}", at_least(worst * 100.0, 2, " %"));
-    Ok((figure, worst >= required::SUCCESS_WHEN_WELL))
-}
-
-/// The phases of some kind that were begun.
-fn spans(recording: &Recording, wanted: impl Fn(&Span) -> bool) -> Result<Vec<Span>, String> {
-    let spans: Vec<_> = recording.spans.iter().copied().filter(wanted).collect();
-    if spans.is_empty() {
-        return Err(not_reached(recording));
-    }
-    Ok(spans)
-}
-
-/// The phase with the largest figure.
-fn worst(spans: &[Span], figure: impl Fn(&Span) -> Option<f64>) -> Option<(Span, f64)> {
-    let figures = spans.iter().map(|span| Some((*span, figure(span)?)));
-    let figures: Option<Vec<_>> = figures.collect();
-    figures?
-        .into_iter()
-        .max_by(|one, other| one.1.total_cmp(&other.1))
-}
-
-/// Each fault that is over, with the phase after it in which nothing is wrong.
-fn recoveries(recording: &Recording) -> impl Iterator<Item = (Span, Span)> + '_ {
-    recording
-        .spans
-        .windows(2)
-        .filter(|pair| !pair[0].kind.is_clean() && pair[1].kind.is_clean())
-        .map(|pair| (pair[0], pair[1]))
+        .filter(|claim| HARMFUL.contains(&(claim.when.as_str(), claim.what)));
+    harmful
+        .map(|claim| Claim {
+            when: format!("tonic alone, {}", claim.when),
+            what: claim.what,
+            required: format!("not {}", claim.required),
+            measured: claim.measured.clone(),
+            verdict: match claim.verdict {
+                Verdict::Passed => Verdict::Missed,
+                Verdict::Missed => Verdict::Passed,
+                Verdict::NotMeasured => Verdict::NotMeasured,
+            },
+        })
+        .collect()
 }
 
 fn recovery_planned(recording: &Recording, fault: impl Fn(Kind) -> bool) -> bool {
@@ -331,21 +217,6 @@ fn recovery_planned(recording: &Recording, fault: impl Fn(Kind) -> bool) -> bool
         let (before, after) = (pair[0].kind, pair[1].kind);
         !before.is_clean() && after.is_clean() && fault(before)
     })
-}
-
-fn not_reached(recording: &Recording) -> String {
-    match &recording.ending {
-        Ending::Complete => "the phase was too short".to_owned(),
-        Ending::Interrupted => "not reached: interrupted".to_owned(),
-        Ending::Broken(_) => "not reached".to_owned(),
-    }
-}
-
-fn no_figures(recording: &Recording) -> String {
-    match &recording.samples {
-        Ok(_) => not_reached(recording),
-        Err(why) => why.clone(),
-    }
 }
 
 #[cfg(test)]

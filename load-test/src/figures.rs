@@ -1,6 +1,8 @@
 //! What a recording adds up to: per phase, per slice of time, and for the generator itself.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use report::words::short;
 
 use crate::recording::{Call, Outcome, Recording, Span, percentile, success_share};
 
@@ -10,7 +12,7 @@ const SETTLING: Duration = Duration::from_millis(500);
 /// With fewer calls than this in a slice, one retry more or less is a spike.
 const CALLS_PER_SLICE_MIN: usize = 10;
 /// A call that starts later than this has been held up by the generator.
-const LATE: Duration = Duration::from_millis(20);
+pub const LATE: Duration = Duration::from_millis(20);
 /// More late calls than this, of all: the generator did not keep up.
 const LATE_SHARE_MAX: f64 = 0.01;
 
@@ -199,6 +201,8 @@ pub struct Pacing {
     pub late_p99: Duration,
     /// The latest start.
     pub late_max: Duration,
+    /// Calls that the generator held up, of all.
+    pub held_up: usize,
     /// Calls that were not started, because too many were open.
     pub not_started: usize,
     /// True when the figures say more about the generator than about the services.
@@ -222,9 +226,26 @@ impl Pacing {
                 .copied()
                 .unwrap_or_default(),
             late_max: lates.last().copied().unwrap_or_default(),
+            held_up,
             not_started,
             bottleneck: not_started > 0 || held_up as f64 > lates.len() as f64 * LATE_SHARE_MAX,
         }
+    }
+}
+
+/// For people: how late calls started.
+impl fmt::Display for Pacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "starts: 99 of 100 calls less than {} late, the latest {}; {} more than {} late, {} \
+             not started",
+            short(self.late_p99),
+            short(self.late_max),
+            self.held_up,
+            short(LATE),
+            self.not_started
+        )
     }
 }
 
@@ -302,7 +323,13 @@ mod tests {
                 .collect()
         };
         assert!(!Pacing::of(&calls(500, 10)).bottleneck);
-        assert!(Pacing::of(&calls(500, 11)).bottleneck);
+        let behind = Pacing::of(&calls(500, 11));
+        assert!(behind.bottleneck);
+        assert_eq!(
+            behind.to_string(),
+            "starts: 99 of 100 calls less than 500 ms late, the latest 500 ms; 11 more than 20 ms \
+             late, 0 not started"
+        );
         assert!(!Pacing::of(&calls(20, 1_000)).bottleneck);
         assert_eq!(
             Pacing::of(&calls(500, 10)).late_max,

@@ -109,6 +109,7 @@ impl Generator {
         tokio::spawn(async move {
             // Taken when the task runs: the wait for a worker is the generator's lateness too.
             let late = intended.elapsed();
+            recorder.started(late);
             let outcome = tokio::time::timeout_at(give_up, call).await;
             recorder.call(Call {
                 intended: recorder.at(intended),
@@ -132,12 +133,17 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Meter;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn generator(rate: u32, limits: Limits) -> (Generator, Arc<Recorder>) {
         let start = Instant::now();
-        let recorder = Arc::new(Recorder::new(start));
+        let recorder = Arc::new(Recorder::new(
+            start,
+            Meter::silent(),
+            Duration::from_secs(1),
+        ));
         let schedule = Schedule { start, rate };
         (
             Generator::new(schedule, limits, Arc::clone(&recorder)),

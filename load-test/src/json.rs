@@ -20,6 +20,7 @@ struct Document<'a> {
     ending: &'static str,
     warnings: Vec<String>,
     verdict: Tally,
+    claims: Vec<ClaimRow<'a>>,
     versions: BTreeMap<&'static str, String>,
     resilient: Run<'a>,
     plain: Option<Run<'a>>,
@@ -65,6 +66,7 @@ struct PhaseRow {
 struct GeneratorRow {
     late_p99_ms: f64,
     late_max_ms: f64,
+    held_up: usize,
     not_started: usize,
     bottleneck: bool,
 }
@@ -88,6 +90,7 @@ struct SliceRow {
 /// # Errors
 /// None that is known of: every figure has a place in JSON.
 pub fn document(results: &Results) -> serde_json::Result<String> {
+    let claims = results.claims();
     serde_json::to_string_pretty(&Document {
         command: format!("load-test {}", results.plan),
         began: results.began_text(),
@@ -98,6 +101,7 @@ pub fn document(results: &Results) -> serde_json::Result<String> {
         },
         warnings: results.warnings(),
         verdict: results.tally(),
+        claims: claims.iter().map(claim).collect(),
         versions: versions().into_iter().collect(),
         resilient: run(&results.resilient),
         plain: results.plain.as_ref().map(run),
@@ -112,6 +116,7 @@ fn run(judged: &Judged) -> Run<'_> {
         generator: GeneratorRow {
             late_p99_ms: millis(pacing.late_p99),
             late_max_ms: millis(pacing.late_max),
+            held_up: pacing.held_up,
             not_started: pacing.not_started,
             bottleneck: pacing.bottleneck,
         },

@@ -14,6 +14,7 @@
 //! | [`recorder`], [`recording`] | collects what happens; what happened, as plain data |
 //! | [`figures`] | what it adds up to |
 //! | [`claims`] | what was promised, and whether it was kept |
+//! | [`metrics`], [`shown`] | for a dashboard |
 //! | [`screen`], [`verdict`] | for a person at a terminal |
 //! | [`story`] | for a person with a browser, drawn by [`report`] |
 //! | [`json`] | for programs |
@@ -29,6 +30,7 @@ pub mod figures;
 pub mod generator;
 pub mod interrupt;
 pub mod json;
+pub mod metrics;
 pub mod orders;
 pub mod phases;
 pub mod recorder;
@@ -38,6 +40,7 @@ pub mod run;
 pub mod scrape;
 pub mod screen;
 pub mod settings;
+pub mod shown;
 pub mod stage;
 pub mod story;
 pub mod switch;
@@ -55,10 +58,12 @@ use std::{
 };
 
 use interrupt::Interrupt;
+use metrics::Meter;
 use recording::{Client, Ending};
 use results::{Judged, Results};
 use screen::Screen;
-use settings::{Plan, PlanError, Settings};
+use settings::{Plan, PlanError, Settings, is_stdout};
+use shown::Shown;
 use stage::{Stage, StageError};
 
 /// Why there is no verdict, in a line.
@@ -76,6 +81,9 @@ pub enum Error {
     /// A file could not be written.
     #[error("{file}: {error}", file = .0.display(), error = .1)]
     Write(PathBuf, io::Error),
+    /// The metrics cannot be served.
+    #[error("--metrics-port {0}: {1}")]
+    Listen(u16, io::Error),
     /// The system does not let signals be listened for.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -88,30 +96,29 @@ pub enum Error {
 pub async fn load_test(settings: &Settings) -> Result<u8, Error> {
     let plan = settings.plan()?;
     // Found out before the run: a minute of load for a report that cannot be written is lost.
-    let json_to_stdout = settings.json.as_deref().is_some_and(is_stdout);
-    let json_file = settings.json.as_ref().filter(|_| !json_to_stdout);
-    for file in [Some(&settings.out), settings.plot.as_ref(), json_file] {
-        writable(file)?;
-    }
-    let mut screen = Screen::new(json_to_stdout, settings.no_color);
+    let files = [
+        Some(&settings.out),
+        settings.plot.as_ref(),
+        settings.json.as_ref(),
+    ];
+    files
+        .into_iter()
+        .flatten()
+        .try_for_each(|file| writable(file))?;
+    let mut screen = Screen::new(settings.stdout_is_taken(), settings.no_color);
     let mut interrupt = Interrupt::on_signals().map_err(Error::Signals)?;
+    let shown = Shown::begin(settings, &plan).await?;
 
-    let results = measure(&plan, &mut screen, &mut interrupt).await?;
+    let results = measure(&plan, &shown.meter, &mut screen, &mut interrupt).await?;
 
     write(&settings.out, &story::html(&results))?;
     if let Some(plot) = &settings.plot {
         write(plot, &story::picture(&results))?;
     }
-    let json = settings
-        .json
-        .as_ref()
-        .map(|file| (file, json::document(&results)));
-    if let Some((file, document)) = json {
+    if let Some(file) = &settings.json {
+        let document = json::document(&results);
         let document = document.map_err(|error| Error::Write(file.clone(), error.into()))?;
-        match is_stdout(file) {
-            true => print(&document),
-            false => write(file, &document),
-        }?;
+        write(file, &document)?;
     }
     conclude(&screen, settings, &results);
     Ok(exit_code(&results))
@@ -120,20 +127,29 @@ pub async fn load_test(settings: &Settings) -> Result<u8, Error> {
 /// Walks the phases, twice if tonic alone is to be compared.
 async fn measure(
     plan: &Plan,
+    meter: &Meter,
     screen: &mut Screen,
     interrupt: &mut Interrupt,
 ) -> Result<Results, Error> {
     let began = SystemTime::now();
     let mut stage = Stage::open(plan, Client::Resilient).await?;
     let (terms, settings) = (stage.terms, stage.settings());
-    let resilient = one_run(plan, Client::Resilient, &mut stage, screen, interrupt).await;
+    let resilient = one_run(
+        plan,
+        meter,
+        Client::Resilient,
+        &mut stage,
+        screen,
+        interrupt,
+    )
+    .await;
     close(stage, screen).await;
     let resilient = Judged::new(resilient?, &terms);
 
     let mut plain = None;
     if plan.compare && resilient.recording.ending == Ending::Complete {
         let mut stage = Stage::open(plan, Client::Plain).await?;
-        let recording = one_run(plan, Client::Plain, &mut stage, screen, interrupt).await;
+        let recording = one_run(plan, meter, Client::Plain, &mut stage, screen, interrupt).await;
         close(stage, screen).await;
         plain = Some(Judged::new(recording?, &terms));
     }
@@ -149,6 +165,7 @@ async fn measure(
 
 async fn one_run(
     plan: &Plan,
+    meter: &Meter,
     client: Client,
     stage: &mut Stage,
     screen: &mut Screen,
@@ -162,7 +179,7 @@ async fn one_run(
     let seconds = length.as_secs_f64();
     let headline = format!("\n {who}: {} calls a second for {seconds:.0} s", plan.rate);
     screen.run_begins(&headline, length);
-    let recording = run::run(plan, client, stage, screen, interrupt).await;
+    let recording = run::run(plan, meter, client, stage, screen, interrupt).await;
     screen.run_ends();
     recording
 }
@@ -175,20 +192,20 @@ async fn close(stage: Stage, screen: &Screen) {
 }
 
 fn conclude(screen: &Screen, settings: &Settings, results: &Results) {
+    let claims = results.claims();
     let plain = results.plain.as_ref().map(|plain| plain.claims.as_slice());
     screen.say("");
-    screen.say(&verdict::table(
-        &results.resilient.claims,
-        plain,
-        screen.paint(),
-    ));
-    let gaps = verdict::gaps(&results.resilient.claims);
+    screen.say(&verdict::table(&claims, plain, screen.paint()));
+    screen.say(&format!(" {}", results.resilient.pacing));
+    let gaps = verdict::gaps(&claims);
     for warning in results.warnings().into_iter().chain(gaps) {
         screen.say(&format!(" note: {warning}"));
     }
     screen.say(&format!(" {}", results.tally().headline()));
-    let out = std::path::absolute(&settings.out).unwrap_or_else(|_| settings.out.clone());
-    screen.say(&format!(" report: {}", out.display()));
+    if !is_stdout(&settings.out) {
+        let out = std::path::absolute(&settings.out).unwrap_or_else(|_| settings.out.clone());
+        screen.say(&format!(" report: {}", out.display()));
+    }
 }
 
 /// 0 when nothing was missed, 1 when something was, 130 when a person ended the run.
@@ -206,26 +223,23 @@ fn exit_code(results: &Results) -> u8 {
     }
 }
 
-fn is_stdout(file: &Path) -> bool {
-    file == Path::new("-")
-}
-
-fn writable(file: Option<&PathBuf>) -> Result<(), Error> {
-    let Some(file) = file else { return Ok(()) };
+fn writable(file: &Path) -> Result<(), Error> {
+    if is_stdout(file) {
+        return Ok(());
+    }
     let opened = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(file);
     opened
         .map(drop)
-        .map_err(|error| Error::Write(file.clone(), error))
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let printed = writeln!(io::stdout().lock(), "{text}");
-    printed.map_err(|error| Error::Write("standard output".into(), error))
+        .map_err(|error| Error::Write(file.to_owned(), error))
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Error> {
+    if is_stdout(file) {
+        let printed = writeln!(io::stdout().lock(), "{text}");
+        return printed.map_err(|error| Error::Write("standard output".into(), error));
+    }
     std::fs::write(file, text).map_err(|error| Error::Write(file.to_owned(), error))
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     claims::Terms,
-    phases::{Kind, Phase, Phases},
-    recording::{Call, Client, Ending, Outcome, Recording, Span},
+    phases::{BROWNOUT_LATENCY, Kind, Phase, Phases},
+    recording::{Call, Client, Ending, Nap, Outcome, Recording, Span},
     results::{Judged, Results},
     scrape::{BreakerState, EVERY, Sample},
     settings::{Place, Plan},
@@ -95,10 +95,15 @@ impl Script {
             .last()
             .map_or(Duration::ZERO, |made| made.span.end);
         let count = end.as_millis() / EVERY.as_millis() + 2;
+        let naps = (0..end.as_millis() / BROWNOUT_LATENCY.as_millis()).map(|index| Nap {
+            at: BROWNOUT_LATENCY * index as u32,
+            took: BROWNOUT_LATENCY,
+        });
         let samples = (0..count).map(|index| self.sample(EVERY * index as u32));
         Recording {
             client: Client::Resilient,
             samples: Ok(samples.collect()),
+            naps: naps.collect(),
             planned: self.phases.iter().map(|made| planned(&made.span)).collect(),
             spans: self.phases.iter().map(|made| made.span).collect(),
             calls: self

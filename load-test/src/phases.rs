@@ -8,6 +8,9 @@ use service_kit::settings::{duration, shown};
 const RUN_MAX: Duration = Duration::from_secs(3600);
 /// Shorter than this, a phase says nothing.
 const PHASE_MIN: Duration = Duration::from_secs(1);
+/// How many calls a user service with a brown-out takes on at once, and how long each takes.
+const BROWNOUT_CAPACITY: u32 = 4;
+pub(crate) const BROWNOUT_LATENCY: Duration = Duration::from_millis(50);
 
 /// One stretch of the run, in which the user service behaves in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,21 @@ impl Kind {
         matches!(self, Self::Hang | Self::Down | Self::Stopped) || self == Self::Errors(100)
     }
 
+    /// How many calls a second the user service can answer in a brown-out, when the time that
+    /// each of them takes is really this.
+    pub fn served_in_brownout(took: Duration) -> f64 {
+        f64::from(BROWNOUT_CAPACITY) / took.as_secs_f64().max(f64::EPSILON)
+    }
+
+    /// As the command line takes it: `errors-10`.
+    pub fn key(self) -> String {
+        match self {
+            Self::Errors(percent) => format!("errors-{percent}"),
+            Self::Brownout => "brownout".to_owned(),
+            kind => kind.to_string(),
+        }
+    }
+
     /// What the user service does, in a sentence.
     pub fn meaning(self) -> String {
         match self {
@@ -85,7 +103,10 @@ impl Kind {
             Self::Steady | Self::Recovery => "off".to_owned(),
             Self::Slow => format!("latency=50ms..150ms,seed={seed}"),
             Self::Errors(percent) => format!("error={},seed={seed}", f64::from(percent) / 100.0),
-            Self::Brownout => format!("capacity=4,latency=50ms,seed={seed}"),
+            Self::Brownout => {
+                let latency = BROWNOUT_LATENCY.as_millis();
+                format!("capacity={BROWNOUT_CAPACITY},latency={latency}ms,seed={seed}")
+            }
             Self::Hang => "hang=1".to_owned(),
             Self::Down => "error=1".to_owned(),
             Self::Stopped => return Means::Stop,
@@ -143,20 +164,22 @@ impl Phases {
     pub fn standard() -> Self {
         use Kind::*;
         Self::seconds(&[
-            (Steady, 8),
-            (Slow, 8),
+            (Steady, 6),
+            (Slow, 6),
             (Errors(10), 12),
             (Errors(30), 12),
             (Brownout, 8),
             (Recovery, 5),
-            (Hang, 8),
-            (Recovery, 6),
-            (Down, 8),
-            (Recovery, 6),
+            (Hang, 7),
+            (Recovery, 5),
+            (Down, 5),
+            (Recovery, 5),
+            (Stopped, 5),
+            (Recovery, 5),
         ])
     }
 
-    /// What decides the verdict and nothing else, in 30 seconds.
+    /// What decides the verdict and nothing else, in 42 seconds.
     ///
     /// Outages come first: each is met with a full retry budget, and without retries of an
     /// earlier fault that are still under way.
@@ -173,6 +196,9 @@ impl Phases {
             (Recovery, 4),
             (Down, 3),
             (Recovery, 4),
+            (Stopped, 3),
+            (Recovery, 4),
+            (Brownout, 5),
             (Errors(10), 8),
             (Errors(30), 6),
         ])
@@ -184,6 +210,53 @@ impl Phases {
             kind: Kind::Steady,
             length,
         }])
+    }
+
+    /// Without the phases that only a process of ours can go through, and without the
+    /// recoveries that follow them.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        let mut kept: Vec<Phase> = Vec::new();
+        let mut after_stop = false;
+        for phase in self.iter() {
+            let stop = phase.kind == Kind::Stopped;
+            if !(stop || after_stop && phase.kind == Kind::Recovery) {
+                kept.push(phase);
+            }
+            after_stop = stop;
+        }
+        Self(kept)
+    }
+
+    /// The same phases, stretched or shortened so that all of them together take this long.
+    ///
+    /// # Errors
+    /// [`PhasesError::Stretched`] when the shortest of them would say nothing, or all of them
+    /// take too long.
+    pub fn stretched(&self, to: Duration) -> Result<Self, PhasesError> {
+        let from = self.length();
+        // Whole milliseconds, so that it can be printed and given again. The ends are what is
+        // rounded, and not the lengths: errors do not add up.
+        let scaled = |at: Duration| {
+            let nanos = at.as_nanos() * to.as_millis() / from.as_nanos().max(1);
+            Duration::from_millis(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        let mut end = Duration::ZERO;
+        let phases = self.iter().map(|phase| {
+            let start = end;
+            end += phase.length;
+            let length = scaled(end) - scaled(start);
+            Phase { length, ..phase }
+        });
+        let stretched = Self(phases.collect());
+        let short = stretched.iter().any(|phase| phase.length < PHASE_MIN);
+        if short || to > RUN_MAX {
+            let shortest = self.iter().map(|phase| phase.length).min();
+            let least = from.as_secs_f64() / shortest.unwrap_or(from).as_secs_f64();
+            let least = Duration::from_secs(least.ceil() as u64);
+            return Err(PhasesError::Stretched { least });
+        }
+        Ok(stretched)
     }
 
     fn seconds(phases: &[(Kind, u64)]) -> Self {
@@ -216,11 +289,7 @@ impl fmt::Display for Phases {
         for (index, phase) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let length = shown(phase.length).replace(' ', "");
-            match phase.kind {
-                Kind::Errors(percent) => write!(f, "{comma}errors-{percent}={length}")?,
-                Kind::Brownout => write!(f, "{comma}brownout={length}")?,
-                kind => write!(f, "{comma}{kind}={length}")?,
-            }
+            write!(f, "{comma}{}={length}", phase.kind.key())?;
         }
         Ok(())
     }
@@ -272,6 +341,12 @@ pub enum PhasesError {
     /// Not a duration, or not one that can be used.
     #[error("{0:?}: the length must be a duration with a unit, from 1s to 1h")]
     Length(String),
+    /// They cannot take as long as was asked for.
+    #[error("--duration must be from {} to 1h for these phases", shown(*.least))]
+    Stretched {
+        /// The shortest time in which each of them says something.
+        least: Duration,
+    },
     /// All of them together last too long.
     #[error("the phases take {}, at most 1h is accepted", shown(*.0))]
     TooLong(Duration),
@@ -282,9 +357,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_standard_phases_take_81_seconds_and_the_short_ones_30() {
+    fn the_standard_phases_take_81_seconds_and_the_short_ones_42() {
         assert_eq!(Phases::standard().length(), Duration::from_secs(81));
-        assert_eq!(Phases::short().length(), Duration::from_secs(30));
+        assert_eq!(Phases::short().length(), Duration::from_secs(42));
+    }
+
+    #[test]
+    fn services_elsewhere_are_not_stopped_and_need_not_recover_from_it() {
+        let phases: Phases = "hang=1s,recovery=2s,stopped=3s,recovery=4s,recovery=5s"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            phases.elsewhere().to_string(),
+            "hang=1s,recovery=2s,recovery=5s"
+        );
+        assert!(Phases::standard().need_stop() && Phases::short().need_stop());
+        for phases in [Phases::standard(), Phases::short()] {
+            assert!(!phases.elsewhere().need_stop());
+        }
+    }
+
+    #[test]
+    fn phases_are_stretched_in_proportion_and_take_exactly_as_long_as_was_asked_for() {
+        let phases: Phases = "steady=2s,hang=3s,recovery=4s".parse().unwrap();
+        let stretched = |seconds| phases.stretched(Duration::from_secs(seconds));
+        assert_eq!(
+            stretched(18).unwrap().to_string(),
+            "steady=4s,hang=6s,recovery=8s"
+        );
+        let odd = stretched(100).unwrap();
+        assert_eq!(odd.length(), Duration::from_secs(100));
+        assert_eq!(odd.to_string().parse(), Ok(odd));
+        for seconds in [1, 4, 3601] {
+            let refused = stretched(seconds).unwrap_err().to_string();
+            assert!(refused.contains("from 5s to 1h"), "{refused}");
+        }
+        assert!(stretched(5).is_ok());
+    }
+
+    #[test]
+    fn a_brown_out_serves_80_calls_a_second() {
+        assert_eq!(Kind::served_in_brownout(BROWNOUT_LATENCY), 80.0);
+        let means = Means::Chaos("capacity=4,latency=50ms,seed=3".to_owned());
+        assert_eq!(Kind::Brownout.means(3), means);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    recording::{Call, percentile, success_share},
+    metrics::Meter,
+    recording::{Call, Nap, percentile, success_share},
     scrape::Sample,
 };
 
@@ -16,8 +17,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
+    meter: Meter,
+    latest: Duration,
     calls: Mutex<Vec<Call>>,
     samples: Mutex<Vec<Sample>>,
+    naps: Mutex<Vec<Nap>>,
 }
 
 /// What a person watching wants to know: the last second.
@@ -34,12 +38,16 @@ pub struct Recent {
 }
 
 impl Recorder {
-    /// Starts with nothing; `start` is the beginning of the first phase.
-    pub fn new(start: Instant) -> Self {
+    /// Starts with nothing; `start` is the beginning of the first phase, and `latest` how long
+    /// an answer may take. What happens is shown by `meter` at once.
+    pub fn new(start: Instant, meter: Meter, latest: Duration) -> Self {
         Self {
             start,
+            meter,
+            latest,
             calls: Mutex::default(),
             samples: Mutex::default(),
+            naps: Mutex::default(),
         }
     }
 
@@ -48,14 +56,25 @@ impl Recorder {
         instant.saturating_duration_since(self.start)
     }
 
+    /// A call was started, so much later than it should have been.
+    pub fn started(&self, late: Duration) {
+        self.meter.started(late);
+    }
+
     /// Adds a call that has ended.
     pub fn call(&self, call: Call) {
+        self.meter.ended(&call, self.latest);
         lock(&self.calls).push(call);
     }
 
     /// Adds the order service's own figures.
     pub fn sample(&self, sample: Sample) {
         lock(&self.samples).push(sample);
+    }
+
+    /// Adds a sleep of the control.
+    pub fn nap(&self, nap: Nap) {
+        lock(&self.naps).push(nap);
     }
 
     /// The calls that ended in the second before `now`.
@@ -92,6 +111,11 @@ impl Recorder {
         calls.sort_by_key(|call| call.intended);
         (calls, std::mem::take(&mut *lock(&self.samples)))
     }
+
+    /// Every sleep of the control so far, in order.
+    pub fn take_naps(&self) -> Vec<Nap> {
+        std::mem::take(&mut *lock(&self.naps))
+    }
 }
 
 /// A panic elsewhere leaves a vector that is still a vector.
@@ -106,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_second_holds_what_ended_in_it() {
-        let recorder = Recorder::new(Instant::now());
+        let recorder = Recorder::new(Instant::now(), Meter::silent(), Duration::from_secs(1));
         for (intended, outcome) in [
             (500, Outcome::Failed), // ends at 0.6 s: too long ago
             (1_950, Outcome::Created),

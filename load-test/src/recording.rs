@@ -22,8 +22,20 @@ pub struct Recording {
     pub calls: Vec<Call>,
     /// The order service's own figures, oldest first; or why there are none.
     pub samples: Result<Vec<Sample>, String>,
+    /// What this machine made of short sleeps meanwhile, oldest first.
+    pub naps: Vec<Nap>,
     /// How it ended.
     pub ending: Ending,
+}
+
+/// One sleep of the control, which does nothing else: what the machine adds to it, it adds to
+/// the services too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nap {
+    /// When it began.
+    pub at: Duration,
+    /// How long it took. It was to take as long as an answer does in a brown-out.
+    pub took: Duration,
 }
 
 /// How the order service asks the user service.
@@ -120,6 +132,18 @@ impl Recording {
     pub fn sample_after(&self, at: Duration) -> Option<&Sample> {
         let samples = self.samples.as_deref().ok()?;
         samples.get(samples.partition_point(|sample| sample.at < at))
+    }
+
+    /// How long the naps of a phase took on average.
+    pub fn nap_of(&self, span: &Span) -> Option<Duration> {
+        let naps = self
+            .naps
+            .iter()
+            .filter(|nap| (span.start..span.end).contains(&nap.at));
+        let (count, total) = naps.fold((0, Duration::ZERO), |(count, total), nap| {
+            (count + 1, total + nap.took)
+        });
+        total.checked_div(count)
     }
 
     /// When the last phase ended.

@@ -4,9 +4,9 @@
 use std::time::SystemTime;
 
 use crate::{
-    claims::{Claim, Terms, judge},
+    claims::{Claim, Terms, contrast, judge},
     figures::{Pacing, PhaseFigures, Slice, slices},
-    recording::{Ending, Recording},
+    recording::{Client, Ending, Recording},
     settings::Plan,
     verdict::Tally,
 };
@@ -57,9 +57,15 @@ pub struct Results {
 }
 
 impl Results {
+    /// Every promise, and what the comparison must show where there is one.
+    pub fn claims(&self) -> Vec<Claim> {
+        let plain = self.plain.iter().flat_map(|plain| contrast(&plain.claims));
+        self.resilient.claims.iter().cloned().chain(plain).collect()
+    }
+
     /// How many claims were kept.
     pub fn tally(&self) -> Tally {
-        Tally::of(&self.resilient.claims)
+        Tally::of(&self.claims())
     }
 
     /// Every run, the one that counts first.
@@ -82,13 +88,16 @@ impl Results {
             Ending::Interrupted => warnings.push("the run was interrupted".to_owned()),
             Ending::Broken(why) => warnings.push(format!("the run broke off: {why}")),
         }
-        if let Some(pacing) = self
-            .runs()
-            .map(|run| run.pacing)
-            .find(|pacing| pacing.bottleneck)
+        for Judged {
+            recording, pacing, ..
+        } in self.runs().filter(|run| run.pacing.bottleneck)
         {
+            let run = match recording.client {
+                Client::Resilient => "",
+                Client::Plain => " in the run with tonic alone",
+            };
             warnings.push(format!(
-                "the generator was the bottleneck: {} calls were not started, and 1 of 100 \
+                "the generator was the bottleneck{run}: {} calls were not started, and 1 of 100 \
                  started {} ms late or more",
                 pacing.not_started,
                 pacing.late_p99.as_millis()

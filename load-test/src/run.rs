@@ -1,8 +1,8 @@
 //! Walks the phases while orders keep coming, and records what happens.
 //!
-//! Four things go on at once and know nothing of each other: the generator starts calls, the
-//! scraper reads the order service's figures, the walk brings about one phase after the
-//! other, and the screen is told ten times a second how things stand.
+//! Five things go on at once and know nothing of each other: the generator starts calls, the
+//! scraper reads the order service's figures, a control takes naps, the walk brings about one
+//! phase after the other, and the screen is told ten times a second how things stand.
 
 use std::{
     sync::Arc,
@@ -17,10 +17,11 @@ use tokio::{
 use crate::{
     generator::{Generator, Limits, Schedule},
     interrupt::Interrupt,
+    metrics::Meter,
     orders::Orders,
-    phases::{Kind, Phase},
+    phases::{BROWNOUT_LATENCY, Kind, Phase},
     recorder::Recorder,
-    recording::{Client, Ending, Outcome, Recording, Span},
+    recording::{Client, Ending, Nap, Outcome, Recording, Span},
     scrape::{self, Sample, Scraper},
     screen::{Live, Screen},
     settings::Plan,
@@ -49,6 +50,7 @@ pub struct WarmUpError(String);
 /// Not meant to be dropped: [`Interrupt`] ends it with a recording of what there was.
 pub async fn run(
     plan: &Plan,
+    meter: &Meter,
     client: Client,
     stage: &mut Stage,
     screen: &mut Screen,
@@ -70,21 +72,29 @@ pub async fn run(
         start: Instant::now(),
         rate: plan.rate,
     };
-    let recorder = Arc::new(Recorder::new(schedule.start));
+    let recorder = Arc::new(Recorder::new(
+        schedule.start,
+        meter.clone(),
+        stage.terms.latest(),
+    ));
     let scraping = Scraping::begin(&stage.scraper, &recorder).await;
     let generator = Generator::new(schedule, limits, Arc::clone(&recorder));
     let generating = spawn_calls(&generator, orders);
+    let control = tokio::spawn(take_naps(Arc::clone(&recorder)));
 
     let mut walk = Walk {
         seed: plan.seed,
+        meter,
         recorder: &recorder,
         stage,
         screen,
         spans: Vec::new(),
     };
     let ending = walk.all(&planned, interrupt).await;
+    meter.phase(None);
     let spans = walk.spans;
     generating.abort();
+    control.abort();
 
     // Lets go of calls that hang. A user service that cannot be reached any more is left as
     // it is: the recording matters more.
@@ -98,8 +108,22 @@ pub async fn run(
         spans,
         calls,
         samples: has_figures.map(|()| samples),
+        naps: recorder.take_naps(),
         ending,
     })
+}
+
+/// Sleeps again and again for as long as an answer takes in a brown-out, and writes down how
+/// long that really took here.
+async fn take_naps(recorder: Arc<Recorder>) {
+    loop {
+        let begun = Instant::now();
+        sleep(BROWNOUT_LATENCY).await;
+        recorder.nap(Nap {
+            at: recorder.at(begun),
+            took: begun.elapsed(),
+        });
+    }
 }
 
 fn orders(plan: &Plan, stage: &Stage, limits: Limits) -> Result<Orders, String> {
@@ -196,6 +220,7 @@ async fn scrape_once(scraper: &Scraper, recorder: &Recorder) -> Result<(), Strin
 /// Brings about one phase after the other.
 struct Walk<'a> {
     seed: u64,
+    meter: &'a Meter,
     recorder: &'a Recorder,
     stage: &'a mut Stage,
     screen: &'a mut Screen,
@@ -206,6 +231,7 @@ impl Walk<'_> {
     async fn all(&mut self, planned: &[Phase], interrupt: &mut Interrupt) -> Ending {
         for phase in planned {
             let start = Instant::now();
+            self.meter.phase(Some(phase.kind));
             let changed = self.stage.bring_about(&phase.kind.means(self.seed)).await;
             let complete = changed.is_ok()
                 && tokio::select! {

@@ -1,12 +1,16 @@
 //! The command line, and the plan that it amounts to.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Parser;
 use service_kit::settings::{duration, number};
 
 use crate::{
-    phases::{Kind, Phases},
+    phases::{Kind, Phases, PhasesError},
     url::Url,
 };
 
@@ -23,6 +27,8 @@ const CALLS_MAX: u64 = 2_000_000;
 #[command(
     name = "load-test",
     version,
+    // What is given last counts, so that a script can change what another one has set.
+    args_override_self = true,
     after_help = "Exit status: 0 no claim was missed, 1 one was (or the run broke off), \
                   2 it could not start, 130 interrupted."
 )]
@@ -31,11 +37,17 @@ pub struct Settings {
     #[arg(long, default_value = "200", value_parser = number(1..=20_000_u32))]
     pub rate: u32,
 
-    /// The phases: standard (81 s), short (30 s), or a list like steady=8s,errors-10=12s,hang=8s.
+    /// The phases: standard (81 s), short (42 s), or a list like steady=8s,errors-10=12s,hang=8s.
     /// Known are steady, slow, errors-1 to errors-100, flaky (errors-30), brownout, hang, down,
-    /// stopped and recovery.
+    /// stopped and recovery. Services elsewhere are not stopped: standard takes 71 s there,
+    /// short 35 s.
     #[arg(long)]
     pub phases: Option<Phases>,
+
+    /// How long all phases take together: each is stretched or shortened in proportion. Without
+    /// a chaos switch, how long the target is watched [default: 30s].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
 
     /// Seed of all dice: who orders what, and which answers fail.
     #[arg(long, default_value = "7", value_parser = number(0..=u64::MAX))]
@@ -61,7 +73,7 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "target")]
     pub deadline: Option<Duration>,
 
-    /// Where the report goes.
+    /// Where the report goes; - for standard output.
     #[arg(long, value_name = "FILE", default_value = "load-test-report.html")]
     pub out: PathBuf,
 
@@ -72,6 +84,16 @@ pub struct Settings {
     /// Where the main picture goes, as SVG.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+
+    /// Port for metrics about the run itself, on all addresses: its phase, and what became of
+    /// the calls. None when nothing is said.
+    #[arg(long, value_name = "PORT")]
+    pub metrics_port: Option<u16>,
+
+    /// Where to say at which address those metrics are, in the form that Prometheus'
+    /// file_sd_configs reads. Removed at the end.
+    #[arg(long, value_name = "FILE", requires = "metrics_port")]
+    pub announce: Option<PathBuf>,
 
     /// No colours, whatever the terminal.
     #[arg(long)]
@@ -116,16 +138,36 @@ pub struct Target {
 }
 
 impl Settings {
-    /// Checks the settings against each other.
-    ///
-    /// # Errors
-    /// The first two that do not go together.
-    pub fn plan(&self) -> Result<Plan, PlanError> {
+    /// The phases, with what is not said filled in.
+    fn phases(&self) -> Result<Phases, PlanError> {
         let phases = match (&self.phases, &self.target, &self.chaos_target) {
             (Some(phases), ..) => phases.clone(),
             (None, Some(_), None) => Phases::untouched(UNTOUCHED),
             (None, ..) => Phases::standard(),
         };
+        // A list of one's own is taken at its word; of ours, all that is possible is walked.
+        let ours = phases == Phases::standard() || phases == Phases::short();
+        let phases = match &self.target {
+            Some(_) if ours => phases.elsewhere(),
+            _ => phases,
+        };
+        Ok(match self.duration {
+            Some(duration) => phases.stretched(duration)?,
+            None => phases,
+        })
+    }
+
+    /// Whether standard output is for programs to read, and not for people.
+    pub fn stdout_is_taken(&self) -> bool {
+        is_stdout(&self.out) || self.json.as_deref().is_some_and(is_stdout)
+    }
+
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first two that do not go together.
+    pub fn plan(&self) -> Result<Plan, PlanError> {
+        let phases = self.phases()?;
         if self.target.is_some() {
             if self.compare {
                 return Err(PlanError::CompareTarget);
@@ -137,6 +179,9 @@ impl Settings {
             if let (Some(fault), None) = (fault, &self.chaos_target) {
                 return Err(PlanError::NoSwitch(fault.kind));
             }
+        }
+        if is_stdout(&self.out) && self.json.as_deref().is_some_and(is_stdout) {
+            return Err(PlanError::OneStdout);
         }
         let calls = (phases.length().as_secs_f64() * f64::from(self.rate)).ceil() as u64;
         if calls > CALLS_MAX {
@@ -161,13 +206,18 @@ impl Settings {
     }
 }
 
+/// Whether a file is named in the way that means standard output.
+pub(crate) fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
 /// The plan as the arguments that lead to it again.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--rate {} --seed {} --phases ", self.rate, self.seed)?;
         match &self.phases {
-            phases if *phases == Phases::standard() => write!(f, "standard")?,
-            phases if *phases == Phases::short() => write!(f, "short")?,
+            phases if *phases == named(&self.place, Phases::standard()) => write!(f, "standard")?,
+            phases if *phases == named(&self.place, Phases::short()) => write!(f, "short")?,
             phases => write!(f, "{phases}")?,
         }
         if self.compare {
@@ -188,6 +238,14 @@ impl fmt::Display for Plan {
     }
 }
 
+/// What a named list of phases amounts to there.
+fn named(place: &Place, phases: Phases) -> Phases {
+    match place {
+        Place::Embedded => phases,
+        Place::Target(_) => phases.elsewhere(),
+    }
+}
+
 /// Settings that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -200,6 +258,12 @@ pub enum PlanError {
     /// Somebody has to bring the fault about.
     #[error("the phase {0} needs --chaos-target: a user service started with CHAOS_API=on")]
     NoSwitch(Kind),
+    /// The phases cannot take as long as was asked for.
+    #[error(transparent)]
+    Duration(#[from] PhasesError),
+    /// Two things cannot be told apart there.
+    #[error("--out and --json cannot both be -: only one of them can go to standard output")]
+    OneStdout,
     /// The recording is held in memory.
     #[error("{0} calls are too many: rate times length may be {CALLS_MAX} at most")]
     TooManyCalls(u64),
@@ -237,6 +301,9 @@ mod tests {
             "--phases steady=8s,errors-12=90s",
             "--target localhost:50052",
             "--target a:1 --chaos-target b:2 --metrics c:3/metrics --deadline 1500ms",
+            "--target a:1 --chaos-target b:2 --phases short",
+            "--duration 100s",
+            "--target a:1 --duration 7s",
         ] {
             let plan = plan(arguments).unwrap();
             let again = settings(&plan.to_string()).unwrap().plan().unwrap();
@@ -253,12 +320,42 @@ mod tests {
     }
 
     #[test]
+    fn services_elsewhere_go_through_all_that_is_possible_there() {
+        let plan = plan("--target a:1 --chaos-target b:2").unwrap();
+        assert_eq!(plan.phases, Phases::standard().elsewhere());
+        assert_eq!(plan.phases.length(), Duration::from_secs(71));
+        let plan = self::plan("--target a:1 --chaos-target b:2 --phases short").unwrap();
+        assert_eq!(plan.phases.length(), Duration::from_secs(35));
+    }
+
+    #[test]
+    fn a_duration_is_that_of_all_phases_together() {
+        let length = |arguments: &str| plan(arguments).unwrap().phases.length().as_secs();
+        assert_eq!(length("--duration 2m"), 120);
+        assert_eq!(length("--duration 5m --target a:1"), 300);
+        assert_eq!(length("--phases steady=2s,hang=2s --duration 10s"), 10);
+        let refused = plan("--duration 5s").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("--duration must be from 17s"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn what_is_given_last_counts() {
+        let plan = plan("--rate 50 --phases short --phases steady=2s --rate 70").unwrap();
+        assert_eq!((plan.rate, plan.phases.length().as_secs()), (70, 2));
+    }
+
+    #[test]
     fn settings_that_do_not_go_together_are_refused() {
         let refused = |arguments: &str| plan(arguments).unwrap_err().to_string();
         assert!(refused("--target a:1 --compare").contains("--compare cannot be used"));
         assert!(refused("--target a:1 --phases stopped=5s").contains("stopped cannot"));
         assert!(refused("--rate 20000 --phases steady=10m").contains("12000000 calls"));
+        assert!(refused("--out - --json -").contains("only one of them"));
         assert!(settings("--metrics a:1").is_err());
+        assert!(settings("--announce a.json").is_err());
         assert!(settings("--rate 0").is_err());
         assert!(settings("--phases storm=1s").is_err());
     }

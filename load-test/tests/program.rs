@@ -3,12 +3,16 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 fn load_test(directory: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_load-test"));
@@ -72,6 +76,58 @@ fn a_run_walks_its_phases_and_leaves_a_report_a_picture_and_figures() {
 }
 
 #[test]
+fn whoever_watches_is_told_where_the_metrics_are_and_sees_the_phase_and_the_calls() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments =
+        "--rate 50 --phases steady=3s --metrics-port 0 --announce here.json --out - --no-color";
+    let child = load_test(directory.path(), arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let here = directory.path().join("here.json");
+    let until = Instant::now() + Duration::from_secs(20);
+    let page = loop {
+        assert!(Instant::now() < until, "no call was seen to start");
+        let announced = fs::read_to_string(&here).ok();
+        let page = announced.and_then(|text| scrape(&text)).unwrap_or_default();
+        let started = page.lines().find_map(|line| {
+            line.strip_prefix("load_test_calls_started_total ")?
+                .parse::<u64>()
+                .ok()
+        });
+        if started.is_some_and(|started| started > 0) {
+            break page;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert!(
+        page.contains("load_test_phase{phase=\"steady\"} 1"),
+        "{page}"
+    );
+
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!here.exists(), "a target that is gone is announced");
+    // Asked for so, the report is all that goes to standard output.
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.starts_with("<!doctype html>"), "{report}");
+    assert!(report.trim_end().ends_with("</html>"), "{report}");
+}
+
+/// The page of the first target that was announced.
+fn scrape(announced: &str) -> Option<String> {
+    let targets: Value = serde_json::from_str(announced).ok()?;
+    let address = targets[0]["targets"][0].as_str()?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}
+
+#[test]
 fn an_interrupted_run_leaves_the_report_so_far() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = "--rate 50 --phases steady=1s,hang=50s,recovery=9s --json f.json";
@@ -114,6 +170,9 @@ fn what_cannot_be_used_is_refused_in_one_line_with_status_2() {
         ),
         ("--out missing/report.html", "missing/report.html"),
         ("--storm", "--storm"),
+        ("--duration 5s", "--duration must be from 17s"),
+        ("--announce here.json", "--metrics-port"),
+        ("--out - --json -", "only one of them"),
     ] {
         let output = run(directory.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use load_test::{
     interrupt::Interrupt,
+    metrics::Meter,
     recording::{Client, Recording},
     results::Judged,
     run,
@@ -54,8 +55,10 @@ async fn measure(arguments: &[&str]) -> (Recording, Judged) {
     let mut screen = Screen::new(true, true);
     let mut interrupt = Interrupt::on_signals().unwrap();
     let terms = stage.terms;
+    let meter = Meter::silent();
     let recording = run::run(
         &plan,
+        &meter,
         Client::Resilient,
         &mut stage,
         &mut screen,

@@ -129,10 +129,11 @@ impl Page {
         for row in &table.rows {
             html.push_str("<tr>");
             for (column, cell) in table.head.iter().zip(row) {
-                let class = if column.number {
-                    " class=\"number\""
-                } else {
-                    ""
+                // On a card, a name with nothing beside it says nothing.
+                let class = match (column.number, cell.text.is_empty()) {
+                    (_, true) => " class=\"blank\"",
+                    (true, false) => " class=\"number\"",
+                    (false, false) => "",
                 };
                 let name = Escaped(&column.name);
                 let _ = write!(html, "<td{class} data-name=\"{name}\"><span>");

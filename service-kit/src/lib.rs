@@ -9,6 +9,7 @@
 //! | [`program`] | a whole `main`: settings, logs, signals, exit codes, subcommands |
 //! | [`settings`] | what each variable may hold, and one clear line when it does not |
 //! | [`Server`] | the gRPC, metrics and admin ports, health, reflection, graceful shutdown |
+//! | [`MetricsServer`] | a metrics port by itself |
 //! | `metrics` | the recorder, and one row per call that is served |
 //! | [`database`] | SQLite in a file, or PostgreSQL: opened, and its schema brought up to date |
 //! | [`BadRequest`] | what is wrong with a request, field by field |
@@ -38,5 +39,5 @@ pub use error::StartError;
 pub use overload::overloaded;
 pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;
-pub use server::{Running, Server};
+pub use server::{MetricsServer, Running, Server};
 pub use settings::{ServeSettings, SettingError};

@@ -192,7 +192,7 @@ impl Fields {
                 self.get("to"),
                 why_moved(self.get("reason"))
             ),
-            "the server's condition" => format!("the server: {}", self.get("condition")),
+            "the server" => format!("the server {}", self.get("condition")),
             other => {
                 let fields = self.0.iter().filter(|(name, _)| **name != "message");
                 fields.fold(other.to_owned(), |text, (name, value)| {
@@ -264,6 +264,8 @@ mod tests {
     fn a_timeline_tells_what_was_decided_and_why() {
         let text = burst(1);
         for part in [
+            "the server fails 100 % of requests",
+            "the server is well",
             "called",
             "attempt 1 is sent, with 250ms",
             "the server answers Unavailable",

@@ -12,7 +12,7 @@
 //! | [`script`] | what befalls the server, and who calls it meanwhile |
 //! | [`policies`], [`baselines`] | the clients: ours, and those it is compared with |
 //! | [`experiment`] | changes to ours that might be better |
-//! | [`caller`] | a client, whatever layers it has |
+//! | [`client`], [`caller`] | one of them: its layers, and how it is called |
 //! | [`run`] | one run |
 //! | [`recording`], [`figures`] | what happened, and what it adds up to |
 //! | [`matrix`] | many runs |
@@ -26,6 +26,7 @@
 pub mod baselines;
 pub mod caller;
 pub mod claims;
+pub mod client;
 pub mod dice;
 pub mod experiment;
 pub mod explain;
@@ -45,6 +46,7 @@ pub mod user;
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -66,12 +68,6 @@ pub enum Error {
     /// Something could not be written.
     #[error(transparent)]
     Write(#[from] io::Error),
-}
-
-impl Error {
-    fn page(settings: &Settings, error: &io::Error) -> Self {
-        Self::Settings(format!("{}: {error}", settings.out.display()))
-    }
 }
 
 /// Does what the settings say, and gives the status to exit with.
@@ -100,7 +96,9 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         return Ok(0);
     }
     // Found out before: a minute of work for a page that cannot be written is lost.
-    fs::write(&settings.out, "").map_err(|error| Error::page(settings, &error))?;
+    for file in [Some(&settings.out), settings.plot.as_ref()] {
+        file.map_or(Ok(()), |file| write_file(file, ""))?;
+    }
     let matrix = with_progress(&plan);
     write!(out, "{}", table::tables(&plan, &matrix))?;
     let better = table::better_than_ours(&plan, &matrix);
@@ -118,10 +116,17 @@ pub fn simulate(settings: &Settings) -> Result<u8, Error> {
         settings.seeds,
         claims::lines(&claims)
     )?;
-    let page = story::html(&plan, &matrix, &claims);
-    fs::write(&settings.out, page).map_err(|error| Error::page(settings, &error))?;
+    write_file(&settings.out, &story::html(&plan, &matrix, &claims))?;
+    if let Some(plot) = &settings.plot {
+        write_file(plot, &story::picture(&plan, &matrix))?;
+    }
     writeln!(out, "\nthe plots: {}", settings.out.display())?;
     Ok(u8::from(claims.iter().any(|claim| !claim.held)))
+}
+
+fn write_file(file: &Path, text: &str) -> Result<(), Error> {
+    let written = fs::write(file, text);
+    written.map_err(|error| Error::Settings(format!("{}: {error}", file.display())))
 }
 
 fn plan(settings: &Settings, user: Option<&User>) -> Plan {

@@ -107,6 +107,19 @@ impl Matrix {
         self.cells.extend(other.cells);
     }
 
+    /// Runs that never happened.
+    #[cfg(test)]
+    pub(crate) fn made_up(
+        runs: impl IntoIterator<Item = (&'static str, &'static str, Figures)>,
+    ) -> Self {
+        let mut matrix = Self::default();
+        for (script, policy, figures) in runs {
+            let cell = matrix.cells.entry((script, policy)).or_default();
+            cell.figures.push(figures);
+        }
+        matrix
+    }
+
     /// Every run: its script, its policy and its figures.
     pub fn runs(&self) -> impl Iterator<Item = (&'static str, &'static str, &Figures)> {
         self.cells.iter().flat_map(|((script, policy), cell)| {
@@ -119,4 +132,47 @@ impl Matrix {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policies;
+
+    #[test]
+    fn runs_are_where_they_belong_however_the_threads_went() {
+        let mut scripts: Vec<_> = ["burst", "errors-50"]
+            .map(Script::named)
+            .into_iter()
+            .flatten()
+            .collect();
+        for script in &mut scripts {
+            script.traffic.rate = 20.0;
+            script.length = Duration::from_secs(11);
+        }
+        let plan = Plan {
+            scripts,
+            policies: vec![policies::none(), policies::ours()],
+            seeds: vec![3, 1, 2],
+        };
+        let done = AtomicUsize::new(0);
+        let matrix = plan.run(|| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(done.into_inner(), 12);
+        for script in &plan.scripts {
+            for policy in &plan.policies {
+                let cell = matrix.cell(script.id, policy.id).unwrap();
+                let alone = plan.seeds.iter().map(|seed| run(script, policy, *seed));
+                let alone: Vec<_> = alone.collect();
+                assert_eq!(cell.first, alone[0]);
+                for (figures, recording) in cell.figures.iter().zip(&alone) {
+                    assert_eq!(*figures, Figures::of(recording, script));
+                }
+            }
+        }
+        assert!(matrix.cell("outage", "ours").is_none());
+    }
 }

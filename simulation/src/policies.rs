@@ -2,22 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use resilience::{
-    Breaker, BreakerState, LimitConfig, Policies, ResilienceConfig, ResilienceLayer, RetryBudget,
-    layers::{AttemptTimeoutLayer, DeadlineLayer, EdgeLayer, RetryLayer},
-};
-use tonic::Status;
+use resilience::{LimitConfig, Policies, ResilienceConfig, RetryBudget};
 use tower_layer::Layer as _;
 
 use crate::{
     baselines::{
         active::EnvoyBudget,
-        breaker::{POLLY, RESILIENCE4J, Rules, TOWER_RESILIENCE},
-        breaker_layer::{self, Circuit},
+        breaker::{POLLY, RESILIENCE4J, TOWER_RESILIENCE},
         budgets::{AwsQuota, FinagleBudget, GrpcThrottle, Unlimited},
     },
-    caller::{Call, Caller, METHOD, Through, Watched},
-    dice::{Purpose, derive},
+    caller::Through,
+    client::{Breaks, Client, Place, layer},
     experiment::DearTimeouts,
     upstream::Upstream,
 };
@@ -32,17 +27,6 @@ pub struct Policy {
     /// Where its rules come from.
     pub source: &'static str,
     make: Arc<dyn Fn(Place<'_>) -> Client + Send + Sync>,
-}
-
-/// Where a client stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Its number.
-    pub index: usize,
-    /// The seed of the run.
-    pub seed: u64,
-    /// What it calls.
-    pub upstream: &'a Upstream,
 }
 
 impl Policy {
@@ -68,6 +52,8 @@ impl Policy {
     #[must_use]
     pub fn experiments() -> Vec<Self> {
         vec![
+            impatient(),
+            small_reserve(),
             dear_timeouts("timeouts-2", "ours, a retry after a timeout costs 2", 2.0),
             dear_timeouts("timeouts-4", "ours, a retry after a timeout costs 4", 4.0),
             dear_timeouts(
@@ -124,6 +110,16 @@ pub fn ours() -> Policy {
         "this client, with its defaults",
         ResilienceConfig::default(),
     )
+}
+
+/// The same, with so little time for a call that it may run out during a retry.
+#[must_use]
+pub fn impatient() -> Policy {
+    let config = ResilienceConfig {
+        deadline: Duration::from_millis(400),
+        ..ResilienceConfig::default()
+    };
+    Policy::of_config("deadline-400", "ours, 400 ms for a call", config)
 }
 
 /// The same, with its breaker held closed: what the budget does by itself.
@@ -227,7 +223,8 @@ fn aws() -> Policy {
     Policy {
         id: "aws",
         title: "the AWS SDKs' quota, 500 tokens, 14 for a retry",
-        source: "AWS SDKs and Tools Reference Guide, retry behavior, standard mode (2026)",
+        source: "AWS SDKs and Tools Reference Guide, retry behavior: standard mode with \
+                 AWS_NEW_RETRIES_2026",
         make: Arc::new(|place| Client::unguarded(place, base(budget(AwsQuota::default())))),
     }
 }
@@ -237,7 +234,7 @@ fn resilience4j() -> Policy {
         id: "r4j",
         title: "three attempts, resilience4j's breaker",
         source: "resilience4j, CircuitBreakerConfig: 50 % of 100 calls, open 60 s, 10 probes",
-        make: Arc::new(|place| Client::other(place, RESILIENCE4J)),
+        make: Arc::new(|place| Client::other(place, base(budget(Unlimited)), RESILIENCE4J)),
     }
 }
 
@@ -247,7 +244,7 @@ fn polly() -> Policy {
         title: "three attempts, Polly's breaker",
         source: "Polly v8, CircuitBreakerStrategyOptions: 10 % of at least 100 calls in 30 s, \
                  open 5 s, 1 probe",
-        make: Arc::new(|place| Client::other(place, POLLY)),
+        make: Arc::new(|place| Client::other(place, base(budget(Unlimited)), POLLY)),
     }
 }
 
@@ -256,7 +253,7 @@ fn tower_resilience() -> Policy {
         id: "tower-res",
         title: "three attempts, tower-resilience's breaker",
         source: "tower-resilience-circuitbreaker 0.14: 50 % of 100 calls, open 30 s, 1 probe",
-        make: Arc::new(|place| Client::other(place, TOWER_RESILIENCE)),
+        make: Arc::new(|place| Client::other(place, base(budget(Unlimited)), TOWER_RESILIENCE)),
     }
 }
 
@@ -278,6 +275,12 @@ fn dear_timeouts(id: &'static str, title: &'static str, cost: f64) -> Policy {
             Client::whole(place, config).0
         }),
     }
+}
+
+fn small_reserve() -> Policy {
+    let mut config = ResilienceConfig::default();
+    config.budget.capacity = 6;
+    Policy::of_config("capacity-6", "ours, a budget of 6 tokens", config)
 }
 
 fn short_open() -> Policy {
@@ -309,117 +312,4 @@ fn base(policies: Policies) -> ResilienceConfig {
         },
         ..ResilienceConfig::default()
     }
-}
-
-/// One client.
-pub struct Client {
-    caller: Box<dyn Caller>,
-    breaks: Breaks,
-}
-
-/// What opens.
-enum Breaks {
-    Never,
-    Ours(Breaker),
-    Other(Circuit),
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
-    }
-}
-
-impl Client {
-    /// Makes a call.
-    pub fn call(&self) -> Call {
-        self.caller.call()
-    }
-
-    /// Whether its circuit is anything but closed.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        match &self.breaks {
-            Breaks::Never => false,
-            Breaks::Ours(breaker) => matches!(
-                breaker.state(),
-                BreakerState::Open | BreakerState::HalfOpen | BreakerState::ForcedOpen
-            ),
-            Breaks::Other(circuit) => !circuit.is_closed(),
-        }
-    }
-
-    /// Whether `status` is a refusal of its own.
-    #[must_use]
-    pub fn refused(status: &Status) -> bool {
-        resilience::Rejection::of(status).is_some() || breaker_layer::is_refusal(status)
-    }
-
-    fn of(caller: impl Caller + 'static, breaks: Breaks) -> Self {
-        Self {
-            caller: Box::new(caller),
-            breaks,
-        }
-    }
-
-    /// The whole stack of this repository.
-    fn whole(place: Place<'_>, config: ResilienceConfig) -> (Self, ResilienceLayer) {
-        let layer = layer(place, config);
-        let service = layer.layer(place.upstream.clone());
-        let client = Self::of(Through(service), Breaks::Ours(layer.breaker()));
-        (client, layer)
-    }
-
-    /// The whole stack, with its breaker out of the way.
-    fn unguarded(place: Place<'_>, config: ResilienceConfig) -> Self {
-        let (client, layer) = Self::whole(place, config);
-        layer.breaker().disable();
-        Self {
-            breaks: Breaks::Never,
-            ..client
-        }
-    }
-
-    /// Our layers, composed by hand, with another library's breaker in the place of ours.
-    fn other(place: Place<'_>, rules: Rules) -> Self {
-        let upstream =
-            resilience::Upstream::new(&name(place), seeded(place, base(budget(Unlimited))))
-                .expect("the settings of baselines are valid");
-        let circuit = Circuit::new(rules);
-        let service = EdgeLayer.layer(place.upstream.clone());
-        let service = AttemptTimeoutLayer::new(&upstream).layer(service);
-        let service = circuit.layer(service);
-        let service = RetryLayer::new(&upstream).layer(service);
-        let service = DeadlineLayer::new(&upstream).layer(service);
-        Self::of(Through(service), Breaks::Other(circuit))
-    }
-
-    /// The same, for a policy that must be told when calls begin and end.
-    fn watched(
-        self,
-        begins: impl Fn() + Send + Sync + 'static,
-        ends: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            caller: Box::new(Watched::new(self.caller, begins, ends)),
-            ..self
-        }
-    }
-}
-
-fn layer(place: Place<'_>, config: ResilienceConfig) -> ResilienceLayer {
-    ResilienceLayer::new(&name(place), seeded(place, config))
-        .expect("the settings of a policy were checked before")
-}
-
-fn name(place: Place<'_>) -> String {
-    format!("client {}", place.index)
-}
-
-/// `config` for the method that is called, with all dice from the seed of the run.
-fn seeded(place: Place<'_>, mut config: ResilienceConfig) -> ResilienceConfig {
-    config.idempotent = [METHOD].into();
-    config.retry.seed = Some(derive(place.seed, Purpose::Retry, place.index));
-    config.breaker.seed = Some(derive(place.seed, Purpose::Breaker, place.index));
-    config
 }

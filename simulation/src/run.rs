@@ -9,8 +9,9 @@ use tokio::{
 use tracing::{Instrument as _, debug_span};
 
 use crate::{
+    client::Client,
     dice::{Dice, Purpose},
-    policies::{Client, Policy},
+    policies::Policy,
     recording::{Ending, Recorder, Recording, SLICE},
     script::Script,
     server::Server,

@@ -96,25 +96,16 @@ impl Script {
             Self::errors("errors-5", "5 % of requests fail", 0.05),
             Self::errors("errors-10", "10 % of requests fail", 0.10),
             Self::errors("errors-25", "25 % of requests fail", 0.25),
+            // As the load test has it, on real sockets.
+            Self::errors("errors-30", "30 % of requests fail", 0.30),
             Self::errors("errors-50", "50 % of requests fail", 0.50),
             Self::errors("errors-75", "75 % of requests fail", 0.75),
         ];
-        let lost = Condition {
-            lost: 0.03,
-            ..HEALTHY
-        };
-        all.push(Self {
-            traffic: ALONE,
-            steps: vec![(Duration::ZERO, lost)],
-            begins: Duration::ZERO,
-            over: None,
-            ..Self::fault(
-                "lost-3",
-                "3 % of requests are never answered",
-                lost,
-                Duration::ZERO,
-            )
-        });
+        all.extend([
+            Self::lost("lost-3", "3 % of requests are never answered", 0.03),
+            Self::lost("lost-10", "10 % of requests are never answered", 0.10),
+            Self::lost("lost-25", "25 % of requests are never answered", 0.25),
+        ]);
         all.extend(Self::outages());
         all.extend(Self::losses());
         all.extend(Self::oddities());
@@ -127,14 +118,28 @@ impl Script {
         Self::all().into_iter().find(|script| script.id == id)
     }
 
-    /// Requests fail independently of each other, from beginning to end.
+    /// Requests fail independently of each other.
     fn errors(id: &'static str, title: &'static str, share: f64) -> Self {
+        Self::throughout(id, title, failing(share))
+    }
+
+    /// The same, and silently.
+    fn lost(id: &'static str, title: &'static str, share: f64) -> Self {
+        let lost = Condition {
+            lost: share,
+            ..HEALTHY
+        };
+        Self::throughout(id, title, lost)
+    }
+
+    /// Something that lasts from beginning to end.
+    fn throughout(id: &'static str, title: &'static str, what: Condition) -> Self {
         Self {
             traffic: ALONE,
-            steps: vec![(Duration::ZERO, failing(share))],
+            steps: vec![(Duration::ZERO, what)],
             begins: Duration::ZERO,
             over: None,
-            ..Self::fault(id, title, failing(share), Duration::ZERO)
+            ..Self::fault(id, title, what, Duration::ZERO)
         }
     }
 

@@ -6,6 +6,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    fmt,
     time::Duration,
 };
 
@@ -58,6 +59,44 @@ impl Condition {
         hung: false,
         unreachable: false,
     };
+}
+
+/// As a timeline tells it.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        let slow = self.slow.unwrap_or_default();
+        let parts = [
+            (self.unreachable, "refuses connections".to_owned()),
+            (self.hung, "hangs, and has lost what it had".to_owned()),
+            (self.paused, "stands still".to_owned()),
+            (
+                self.failing > 0.0,
+                format!("fails {} % of requests", percent(self.failing)),
+            ),
+            (
+                self.lost > 0.0,
+                format!("loses {} % of requests", percent(self.lost)),
+            ),
+            (
+                self.slow.is_some(),
+                format!("answers {:?} to {:?} later", slow.0, slow.1),
+            ),
+            (
+                self.capacity < 1.0,
+                format!("has {} % of its capacity", percent(self.capacity)),
+            ),
+        ];
+        let mut befallen = parts.into_iter().filter(|(so, _)| *so).peekable();
+        if befallen.peek().is_none() {
+            return f.write_str("is well");
+        }
+        for (index, (_, part)) in befallen.enumerate() {
+            let and = if index == 0 { "" } else { " and " };
+            write!(f, "{and}{part}")?;
+        }
+        Ok(())
+    }
 }
 
 /// What becomes of a request.

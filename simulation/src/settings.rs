@@ -41,6 +41,10 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", default_value = "simulation.html")]
     pub out: PathBuf,
 
+    /// Where a picture of the first script goes, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
     /// Your own settings, as TOML with the names of ResilienceConfig, beside our defaults. It
     /// may say what your upstream is like too: traffic.rate and clients; server.workers, work,
     /// work_varies, queue and drops_expired.

@@ -15,6 +15,9 @@ use crate::{
 /// Slices that make one point of a line.
 const POINT: usize = 5;
 
+/// A queue without end is drawn up to here, or the others would lie on the ground.
+const WAITING_MAX: f64 = 5_000.0;
+
 /// The whole page as one HTML file.
 #[must_use]
 pub fn html(plan: &Plan, matrix: &Matrix, claims: &[Claim]) -> String {
@@ -71,6 +74,15 @@ pub fn html(plan: &Plan, matrix: &Matrix, claims: &[Claim]) -> String {
     page.html()
 }
 
+/// A picture of the first script, as an SVG file.
+#[must_use]
+pub fn picture(plan: &Plan, matrix: &Matrix) -> String {
+    let first = plan.scripts.first();
+    first.map_or_else(String::new, |script| {
+        figure(script, plan, matrix).standalone_svg()
+    })
+}
+
 fn lead(plan: &Plan) -> String {
     format!(
         "{} scripts, {} policies, {} seeds: {} runs in virtual time. Clients have the production \
@@ -115,11 +127,13 @@ fn claims_table(claims: &[Claim]) -> Table {
 }
 
 fn figures_table(column: Column, plan: &Plan, matrix: &Matrix) -> Table {
+    // Ours first, for not all of them fit on every screen.
+    let policies = || plan.policies.iter().rev();
     let mut head = vec![Head::words("script")];
-    head.extend(plan.policies.iter().map(|policy| Head::figures(policy.id)));
+    head.extend(policies().map(|policy| Head::figures(policy.id)));
     let rows = plan.scripts.iter().map(|script| {
         let mut row: Vec<Cell> = vec![script.id.into()];
-        row.extend(plan.policies.iter().map(|policy| {
+        row.extend(policies().map(|policy| {
             let cell = matrix.cell(script.id, policy.id);
             let spread = cell.and_then(|cell| column.spread(&cell.figures, script));
             let text = spread.map_or_else(String::new, |spread| {
@@ -166,9 +180,10 @@ fn figure(script: &Script, plan: &Plan, matrix: &Matrix) -> Figure {
             })
             .collect()
     };
-    let counts = |title: &str, series: Vec<Series>| {
+    let counts = |title: &str, series: Vec<Series>, most: f64| {
         let values = series.iter().flat_map(|one| &one.points);
         let max = values.filter_map(|(_, value)| *value).fold(1.0, f64::max);
+        let max = max.min(most);
         Panel::Lines(Lines {
             title: title.to_owned(),
             scale: Scale::Linear {
@@ -201,8 +216,8 @@ fn figure(script: &Script, plan: &Plan, matrix: &Matrix) -> Figure {
         shades: shades(script),
         panels: vec![
             answered,
-            counts("Attempts a second", attempts),
-            counts("Requests waiting at the server", waiting),
+            counts("Attempts a second", attempts, f64::INFINITY),
+            counts("Requests waiting at the server", waiting, WAITING_MAX),
         ],
     }
 }

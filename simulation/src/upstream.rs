@@ -94,7 +94,7 @@ impl Upstream {
                 let now = shared.now();
                 while let Some((at, condition)) = steps.next_if(|(at, _)| *at <= now) {
                     shared.advance(at);
-                    tracing::debug!(?condition, "the server's condition");
+                    tracing::debug!(%condition, "the server");
                     shared.server.befall(condition, at);
                 }
                 shared.advance(now);

@@ -10,7 +10,10 @@
 
 use std::{env, sync::OnceLock};
 
-use simulation::claims::{Claim, judge, lines, plan};
+use simulation::{
+    claims::{Claim, judge, lines, plans},
+    matrix::Matrix,
+};
 
 fn seeds() -> u64 {
     match env::var("SIMULATION_SEEDS") {
@@ -23,7 +26,12 @@ fn seeds() -> u64 {
 fn claims() -> &'static [Claim] {
     static CLAIMS: OnceLock<Vec<Claim>> = OnceLock::new();
     CLAIMS.get_or_init(|| {
-        let claims = judge(&plan((1..=seeds()).collect()).run(|| ()));
+        let all: Vec<u64> = (1..=seeds()).collect();
+        let mut matrix = Matrix::default();
+        for plan in plans(&all) {
+            matrix.extend(plan.run(|| ()));
+        }
+        let claims = judge(&matrix);
         println!("over {} seeds:\n{}", seeds(), lines(&claims));
         claims
     })

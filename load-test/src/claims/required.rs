@@ -25,3 +25,8 @@ pub const SUCCESS_WHEN_WELL: f64 = 0.99;
 /// Retries in an outage, beyond what the budget held when it began: what calls that
 /// succeeded just before it still pay in.
 pub const RETRIES_PAST_BUDGET: u32 = 5;
+/// In a brown-out: useful answers, of those that the upstream can give. Retries that crowd out
+/// first attempts, and a breaker that opens on a service that works, both cost some of it.
+pub const GOODPUT_IN_BROWNOUT: f64 = 0.9;
+/// What a client that tries three times whatever happens sends for each call in an outage.
+pub const NAIVE_ATTEMPTS: f64 = 3.0;

@@ -1,7 +1,11 @@
 //! Made-up recordings that keep the promises, and ones that break a single one.
 
 use super::*;
-use crate::{made_up::Script, recording::Outcome::*};
+use crate::{
+    made_up::Script,
+    recording::{Ending, Outcome::*},
+    scrape::BreakerState,
+};
 
 const TERMS: Terms = Terms {
     deadline: Duration::from_secs(1),
@@ -25,7 +29,7 @@ fn verdict(recording: &Recording, when: &str, what: &str) -> Verdict {
 
 /// Every phase as it should be.
 fn good() -> Script {
-    errors(Script::new(), 6, 42)
+    brownout(errors(Script::new(), 6, 42), 160)
         .phase(Kind::Hang, 8, |index| match index {
             0..=160 => (Failed, 1_002),
             _ => (Refused, 1),
@@ -39,6 +43,16 @@ fn good() -> Script {
         })
         .breaker(0, 1_000, BreakerState::Open)
         .breaker(1_000, 1_150, BreakerState::HalfOpen)
+}
+
+/// Four seconds of brown-out, in which this many of 400 orders are created.
+fn brownout(script: Script, created_in_400: u64) -> Script {
+    script.phase(Kind::Brownout, 4, move |index| {
+        match index % 400 < created_in_400 {
+            true => (Created, 700),
+            false => (Refused, 100),
+        }
+    })
 }
 
 /// The two phases with errors, with this many failures in 2,400 and 1,200 calls.
@@ -59,7 +73,7 @@ fn errors(script: Script, at_10: u64, at_30: u64) -> Script {
 #[test]
 fn a_run_as_promised_passes_every_claim() {
     let claims = judge(&good().recording(), &TERMS);
-    assert_eq!(claims.len(), 9);
+    assert_eq!(claims.len(), 12);
     for claim in claims {
         assert_eq!(claim.verdict, Verdict::Passed, "{claim:?}");
     }
@@ -239,6 +253,116 @@ fn recovery_is_judged_from_two_seconds_on_and_by_the_worst_fault() {
 }
 
 #[test]
+fn a_brown_out_must_leave_nine_tenths_of_what_can_be_served() {
+    let what = "created in time, of what can be served";
+    let judged = |run: &Recording| claim(run, "brown-out", what);
+    let run = |created| brownout(Script::new(), created).recording();
+    let kept = judged(&run(144));
+    assert_eq!(kept.required, "≥ 90 %");
+    assert_eq!(kept.measured, "90.0 %, 72.0 of 80.0/s");
+    assert_eq!(kept.verdict, Verdict::Passed);
+    assert_eq!(judged(&run(143)).verdict, Verdict::Missed);
+
+    // An order that is created too late is of no use.
+    let late = Script::new()
+        .phase(Kind::Brownout, 4, |_| (Created, 1_051))
+        .recording();
+    assert_eq!(judged(&late).verdict, Verdict::Missed);
+
+    // Nor is one that had to wait for the end of the fault.
+    let released = Script::new()
+        .phase(Kind::Brownout, 4, |index| (Created, 4_001 - 5 * index))
+        .recording();
+    assert_eq!(judged(&released).measured, "0.0 %, 0.0 of 80.0/s");
+
+    // A machine on which 50 ms take 60 can serve less.
+    let mut busy = run(121);
+    assert_eq!(judged(&busy).verdict, Verdict::Missed);
+    for nap in &mut busy.naps {
+        nap.took = Duration::from_millis(60);
+    }
+    assert_eq!(judged(&busy).measured, "90.7 %, 60.5 of 66.7/s");
+    assert_eq!(judged(&busy).verdict, Verdict::Passed);
+
+    // With fewer calls than it can serve, all of them are what can be served.
+    let mut few = run(160);
+    let mut index = 0;
+    few.calls.retain(|_| {
+        index += 1;
+        index % 4 == 0
+    });
+    assert_eq!(judged(&few).measured, "40.0 %, 20.0 of 50.0/s");
+}
+
+#[test]
+fn what_an_outage_costs_stands_beside_three_attempts_whatever_happens() {
+    let run = |attempts| {
+        Script::new()
+            .phase(Kind::Steady, 2, |_| (Created, 2))
+            .phase(Kind::Down, 5, |_| (Refused, 1))
+            .attempts_per_call(attempts)
+            .recording()
+    };
+    let kept = claim(&run(0.14), "outage", "attempts per call");
+    assert_eq!(
+        (kept.verdict, kept.measured.as_str(), kept.required.as_str()),
+        (Verdict::Passed, "0.14 in down", "< 3.0 (naive retries)")
+    );
+    assert_eq!(
+        verdict(&run(3.0), "outage", "attempts per call"),
+        Verdict::Missed
+    );
+}
+
+#[test]
+fn the_comparison_holds_when_tonic_alone_misses_what_is_promised() {
+    let plain = Script::new()
+        .phase(Kind::Errors(10), 12, |index| match index % 10 {
+            0 => (Failed, 2),
+            _ => (Created, 2),
+        })
+        .phase(Kind::Errors(30), 12, |_| (Created, 2))
+        .phase(Kind::Hang, 8, |_| (NoAnswer, 3_000))
+        .recording();
+    let contrast: Vec<_> = contrast(&judge(&plain, &TERMS))
+        .into_iter()
+        .map(|claim| (claim.name(), claim.required, claim.measured, claim.verdict))
+        .collect();
+    let row = |name: &str, required: &str, measured: &str, verdict| {
+        (
+            name.to_owned(),
+            required.to_owned(),
+            measured.to_owned(),
+            verdict,
+        )
+    };
+    assert_eq!(
+        contrast,
+        [
+            row(
+                "tonic alone, 10 % errors: success",
+                "not ≥ 99.6 %",
+                "90.00 %",
+                Verdict::Passed
+            ),
+            // Nothing failed here: then the comparison shows nothing, and says so.
+            row(
+                "tonic alone, 30 % errors: success",
+                "not ≥ 95.8 %",
+                "100.00 %",
+                Verdict::Missed
+            ),
+            row(
+                "tonic alone, hang: slowest answer",
+                "not ≤ 1.05 s",
+                "3 s (1600 late)",
+                Verdict::Passed
+            ),
+        ]
+    );
+}
+
+#[test]
 fn without_the_services_own_figures_the_claims_that_need_them_are_not_measured() {
     let mut run = good().recording();
     run.samples = Err("no --metrics given".to_owned());
@@ -256,6 +380,7 @@ fn without_the_services_own_figures_the_claims_that_need_them_are_not_measured()
             ("hang", "no --metrics given"),
             ("end of hang", "no --metrics given"),
             ("outage", "no --metrics given"),
+            ("outage", "no --metrics given"),
         ]
     );
     assert!(claims.iter().all(|claim| claim.verdict != Verdict::Missed));
@@ -269,7 +394,7 @@ fn what_was_not_reached_is_not_measured() {
     run.spans[0].complete = false;
     run.calls.truncate(1_000);
     let claims = judge(&run, &TERMS);
-    assert_eq!(claims.len(), 9, "the plan decides what is listed");
+    assert_eq!(claims.len(), 12, "the plan decides what is listed");
     let reached: Vec<_> = claims
         .iter()
         .filter(|claim| claim.verdict != Verdict::NotMeasured)
@@ -284,6 +409,8 @@ fn what_was_not_reached_is_not_measured() {
         ]
     );
     assert_eq!(claims[2].measured, "not reached: interrupted");
+    let hang = claims.iter().find(|claim| claim.when == "hang");
+    assert_eq!(hang.unwrap().verdict, Verdict::NotMeasured);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn html(results: &Results) -> String {
     let mut page = Page::new(TITLE);
     page.banner(tone(results), &results.tally().headline(), &lead(results));
     page.table(&claims_table(results));
-    for gap in gaps(&results.resilient.claims) {
+    for gap in gaps(&results.claims()) {
         page.text(&gap);
     }
 
@@ -109,7 +109,7 @@ fn kinds(results: &Results) -> Vec<Kind> {
 
 fn caption(results: &Results) -> String {
     let mut caption = "Shaded: the user service has a fault. All drawings share the axis of time. \
-        While nothing can succeed (hang, down), what matters is that callers are told at once, \
+        While nothing can succeed (hang, down, stopped), what matters is that callers are told at once, \
         that the user service is left alone, and that orders are created again right after."
         .to_owned();
     if let Err(why) = &results.resilient.recording.samples {
@@ -132,11 +132,8 @@ fn explanations(results: &Results) -> Vec<String> {
             short(give_up)
         ),
         format!(
-            "How late the generator was itself: 99 of 100 calls started less than {} late, the \
-             latest {}; {} were not started at all.",
-            short(pacing.late_p99),
-            short(pacing.late_max),
-            pacing.not_started
+            "How late the generator was itself, {pacing}. With more than 1 of 100 calls held up, \
+             or any not started, the report says that the generator was the bottleneck."
         ),
         "Created: the order service said CREATED; everything else is no success. Refused at once: \
          it said that it did not ask the user service, because the breaker was open or a limit was \
@@ -188,7 +185,7 @@ mod tests {
         let html = html(&results(script().recording(), None));
         let position = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
         let order = [
-            "1 of 3 claims missed",
+            "1 of 5 claims missed",
             "hang: breaker open after",
             "What happened",
             "Phase by phase",
@@ -224,7 +221,7 @@ mod tests {
         recording.samples = Ok(Vec::new());
         let results = results(recording, None);
         let html = html(&results);
-        assert!(html.contains("0 of 3 claims kept, 3 not measured"));
+        assert!(html.contains("0 of 5 claims kept, 5 not measured"));
         assert!(html.contains("the run broke off: &lt;the switch&gt;"));
         assert!(picture(&results).starts_with("<svg"));
     }

@@ -32,18 +32,13 @@ pub(super) fn claims_table(results: &Results) -> Table {
             measured(claim),
         ];
         let plain = results.plain.as_ref();
-        row.extend(plain.and_then(|plain| plain.claims.get(index)).map(beside));
+        // What is claimed of tonic alone has nothing beside it.
+        row.extend(plain.map(|plain| plain.claims.get(index).map_or_else(|| "".into(), beside)));
         row
     };
     Table {
         head,
-        rows: results
-            .resilient
-            .claims
-            .iter()
-            .enumerate()
-            .map(row)
-            .collect(),
+        rows: results.claims().iter().enumerate().map(row).collect(),
         cards: true,
     }
 }

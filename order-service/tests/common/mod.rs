@@ -156,7 +156,12 @@ pub(crate) fn order(user_id: &str) -> Request<CreateOrderRequest> {
 
 /// The page of the metrics port.
 pub(crate) async fn scrape(service: &Running) -> String {
-    let mut stream = TcpStream::connect(service.metrics_addr()).await.unwrap();
+    scrape_at(service.metrics_addr()).await
+}
+
+/// The page of a metrics port.
+pub(crate) async fn scrape_at(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

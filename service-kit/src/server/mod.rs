@@ -46,7 +46,7 @@ use crate::{
 };
 use admin::AdminServer;
 use connections::Connections;
-use scrape::MetricsServer;
+pub use scrape::MetricsServer;
 use secured::Secured;
 use shed::ShedLayer;
 
@@ -95,7 +95,7 @@ impl Server {
     pub async fn open(settings: &ServeSettings) -> Result<Self, StartError> {
         settings.validate()?;
         let registry = Registry::of_process()?;
-        let metrics = MetricsServer::open(settings, registry)?;
+        let metrics = MetricsServer::of_process(settings, registry)?;
         let runtime = metrics::runtime_hook();
         registry.on_scrape(&runtime);
         Ok(Self {

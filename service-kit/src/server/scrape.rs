@@ -16,25 +16,33 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves `/metrics` until it is dropped.
 #[derive(Debug)]
-pub(super) struct MetricsServer {
+pub struct MetricsServer {
     address: SocketAddr,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
     /// Its end cuts the connections.
     _cut: watch::Sender<()>,
 }
 
 impl MetricsServer {
-    pub(super) fn open(
-        settings: &ServeSettings,
-        registry: &'static Registry,
-    ) -> Result<Self, StartError> {
-        let address = settings.metrics();
-        let failed = |error| StartError::listen("METRICS_PORT", address, error);
-        let listener = listen(address, settings.reuse_port).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    /// Serves what `page` gives, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn open(
+        address: SocketAddr,
+        page: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::on(listen(address, false)?, page)
+    }
+
+    fn on(
+        listener: TcpListener,
+        page: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
 
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-        let router = Router::new().route("/metrics", get(async move || (text, registry.render())));
+        let router = Router::new().route("/metrics", get(async move || (text, page())));
         let (cut, cut_seen) = watch::channel(());
         let port = Port {
             listener,
@@ -44,21 +52,35 @@ impl MetricsServer {
             // It has no way to fail: `Port` waits out errors.
             let _ = axum::serve(port, router).await;
         });
-        let upkeep = tokio::spawn(async {
+        Ok(Self {
+            address,
+            tasks: vec![serve],
+            _cut: cut,
+        })
+    }
+
+    /// Serves what the recorder of this process holds, and looks after it.
+    pub(super) fn of_process(
+        settings: &ServeSettings,
+        registry: &'static Registry,
+    ) -> Result<Self, StartError> {
+        let address = settings.metrics();
+        let mut server = listen(address, settings.reuse_port)
+            .and_then(|listener| Self::on(listener, || registry.render()))
+            .map_err(|error| StartError::listen("METRICS_PORT", address, error))?;
+        server.tasks.push(tokio::spawn(async {
             let mut ticks = interval(UPKEEP_INTERVAL);
             loop {
                 ticks.tick().await;
                 registry.upkeep();
             }
-        });
-        Ok(Self {
-            address,
-            tasks: [serve, upkeep],
-            _cut: cut,
-        })
+        }));
+        Ok(server)
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 }

@@ -233,6 +233,20 @@ fn what_is_slow_behind_it_takes_time_and_no_worker() {
 }
 
 #[test]
+fn what_befalls_it_can_be_told() {
+    let condition = Condition {
+        capacity: 0.2,
+        failing: 0.5,
+        ..Condition::HEALTHY
+    };
+    assert_eq!(
+        condition.to_string(),
+        "fails 50 % of requests and has 20 % of its capacity"
+    );
+    assert_eq!(Condition::HEALTHY.to_string(), "is well");
+}
+
+#[test]
 fn nobody_is_there_to_connect_to() {
     let mut bench = Bench::new(config(1));
     bench.befall(Condition {
