@@ -16,22 +16,24 @@ use service_kit::{
 use sqlx::AssertSqlSafe;
 use tonic::Code;
 
-/// A new database on the server that `POSTGRES_URL` names
-/// (`postgres://user:password@host:port`).
-async fn database(name: &str) -> String {
-    let server = std::env::var("POSTGRES_URL").expect("POSTGRES_URL names a server: .ci/postgres");
-    let admin: DatabaseUrl = format!("{server}/postgres").parse().unwrap();
+/// The server that tests may use: `postgres://user:password@host:port`.
+fn server() -> String {
+    std::env::var("POSTGRES_URL").expect("POSTGRES_URL names a server: .ci/postgres")
+}
+
+/// Does this to the server, as its owner.
+async fn administer(sql: String) {
+    let admin: DatabaseUrl = format!("{}/postgres", server()).parse().unwrap();
     let admin = open(&admin, &[]).await.unwrap();
-    for sql in [
-        format!("DROP DATABASE IF EXISTS {name}"),
-        format!("CREATE DATABASE {name}"),
-    ] {
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&admin)
-            .await
-            .unwrap();
-    }
-    format!("{server}/{name}")
+    let done = sqlx::query(AssertSqlSafe(sql)).execute(&admin).await;
+    done.unwrap();
+}
+
+/// A new database.
+async fn database(name: &str) -> String {
+    administer(format!("DROP DATABASE IF EXISTS {name}")).await;
+    administer(format!("CREATE DATABASE {name}")).await;
+    format!("{}/{name}", server())
 }
 
 async fn orders_on(database: &str, users: &Running) -> Running {
@@ -140,6 +142,25 @@ async fn of_two_services_at_once_the_key_decides_and_both_agree() {
 
     assert_eq!(created + refused, 150);
     assert!(created >= 50 && refused >= 50, "{created}, {refused}");
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn a_database_that_drops_all_connections_is_used_again_at_once() {
+    let (database, users) = (database("dropped").await, users().await);
+    let service = orders_on(&database, &users).await;
+    let orders = Orders::of(&service);
+    let created = orders.order().await;
+
+    for _ in 0..5 {
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ";
+        administer(format!("{all}'dropped'")).await;
+        assert_eq!(orders.order().await.status, "CREATED");
+    }
+
+    let ids = orders.listed("user-123").await;
+    assert_eq!(ids.len(), 6);
+    assert!(ids.contains(&created.order_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]
