@@ -250,6 +250,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn queries_that_are_given_up_do_not_cost_the_database_in_memory() {
+        let pool = open(&DatabaseUrl::memory(), &STEPS).await.unwrap();
+        for round in 0..200 {
+            let queries = (0..8).map(|at| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let insert =
+                        query("INSERT INTO words VALUES ($1)").bind(format!("{round}-{at}"));
+                    insert.execute(&pool).await.map(drop)
+                })
+            });
+            let queries: Vec<_> = queries.collect();
+            // Each time at another moment.
+            for _ in 0..round % 20 {
+                tokio::task::yield_now().await;
+            }
+            queries.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+
+        let insert = query("INSERT INTO words VALUES ('last')");
+        insert.execute(&pool).await.unwrap();
+        assert_eq!(pool.size(), 1);
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_opened_is_one_line_that_names_the_variable() {
         let schema_of_the_future = [(9, "later", "CREATE TABLE later (at BIGINT)")];
         let place = tempfile::tempdir().unwrap();
