@@ -104,7 +104,11 @@ impl Script {
         all.extend([
             Self::lost("lost-3", "3 % of requests are never answered", 0.03),
             Self::lost("lost-10", "10 % of requests are never answered", 0.10),
-            Self::lost("lost-25", "25 % of requests are never answered", 0.25),
+            Self::lost(
+                "lost-25",
+                "25 % of requests are never answered: one server in four hangs",
+                0.25,
+            ),
         ]);
         all.extend(Self::outages());
         all.extend(Self::losses());
