@@ -12,7 +12,7 @@ COPY . .
 # That is the programs and, under their own paths, the shared libraries they are linked to.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --workspace --bins \
+    cargo build --locked --release --workspace --exclude simulation --bins \
     && mkdir -p /out/bin /out/root /out/empty \
     && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
     && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/
@@ -27,11 +27,15 @@ STOPSIGNAL SIGTERM
 
 FROM base AS user-service
 COPY --from=build /out/bin/user-service /user-service
+# Empty, and the program's own: a volume that is mounted here takes its owner over.
+COPY --from=build --chown=65532:65532 /out/empty /data
 EXPOSE 50051 9051
 ENTRYPOINT ["/user-service"]
 
 FROM base AS order-service
 COPY --from=build /out/bin/order-service /order-service
+# Empty, and the program's own: a volume that is mounted here takes its owner over.
+COPY --from=build --chown=65532:65532 /out/empty /data
 EXPOSE 50052 9052
 ENTRYPOINT ["/order-service"]
 

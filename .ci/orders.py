@@ -5,6 +5,9 @@
     orders.py load ADDRESS SECONDS RATE [WELL_FROM]     orders at a steady rate; prints how they ended
     orders.py chaos ADDRESS TEXT                        changes the faults of a user service
 
+ORDERS_CA=FILE calls over TLS and believes that authority; ORDERS_CERT and ORDERS_KEY are what
+the caller shows then.
+
 `load` fails when an answer took longer than the deadline of the calls behind it and a
 little more. What the orders say while a fault lasts is not judged, but those that start
 WELL_FROM seconds after the first, or later, must all be created.
@@ -13,9 +16,12 @@ WELL_FROM seconds after the first, or later, must all be created.
 import collections
 import concurrent.futures
 import math
+import os
+import pathlib
 import re
 import sys
 import time
+import uuid
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -35,7 +41,10 @@ def method(channel, service, name):
     return call, request
 
 
-def order(request, user_id, *prices, quantity=1, order_id="order-1"):
+def order(request, user_id, *prices, quantity=1, order_id=None):
+    """An order with an id of its own, unless it is given one."""
+    if order_id is None:
+        order_id = f"order-{uuid.uuid4()}"
     items = [{"product_id": f"product-{i}", "quantity": quantity, "price": price} for i, price in enumerate(prices)]
     return request(order_id=order_id, user_id=user_id, items=items)
 
@@ -43,10 +52,19 @@ def order(request, user_id, *prices, quantity=1, order_id="order-1"):
 def check(channel):
     call, request = method(channel, "order.OrderService", "CreateOrder")
 
-    created = call(order(request, "user-123", 0.1, 0.1, 0.1), timeout=2)
+    wanted = order(request, "user-123", 0.1, 0.1, 0.1)
+    created = call(wanted, timeout=2)
     assert (created.status, created.error_message) == ("CREATED", ""), created
     assert created.user_name == "Иван Иванов", created
     assert created.total_amount == 0.3, "money is added exactly: %r" % created.total_amount
+
+    assert call(wanted, timeout=2) == created, "the same again is answered as the first was"
+    try:
+        answer = call(order(request, "user-123", 0.1, order_id=wanted.order_id), timeout=2)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.ALREADY_EXISTS, error
+    else:
+        raise AssertionError(f"another order of the same id was answered: {answer}")
 
     for user_id in ("user-nobody", "user-789"):
         declined = call(order(request, user_id, 1.0), timeout=2)
@@ -67,7 +85,7 @@ def check(channel):
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, (what, error)
         else:
             raise AssertionError(f"an order with {what} was answered: {answer}")
-    print(f"one order created, two declined, {len(malformed)} malformed ones refused")
+    print(f"one order created, once, two declined, {len(malformed)} malformed ones refused")
 
 
 def load(channel, seconds, rate, well_from=math.inf):
@@ -76,7 +94,7 @@ def load(channel, seconds, rate, well_from=math.inf):
     def one(number):
         began = time.monotonic()
         try:
-            answer = call(order(request, "user-123", 1.0, order_id=f"order-{number}"), timeout=5)
+            answer = call(order(request, "user-123", 1.0), timeout=5)
             end = answer.status
             if end != "CREATED":  # times differ each time: counted as one
                 end += ": " + re.sub(r"[\d.]+ ?m?s\b", "N ms", answer.error_message)
@@ -106,8 +124,16 @@ def chaos(channel, text):
     print("chaos:", call(request(chaos=text), timeout=2).chaos)
 
 
+def channel_to(address):
+    if "ORDERS_CA" not in os.environ:
+        return grpc.insecure_channel(address)
+    names = ("ORDERS_CA", "ORDERS_KEY", "ORDERS_CERT")
+    files = (pathlib.Path(os.environ[name]).read_bytes() if name in os.environ else None for name in names)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files))
+
+
 def main(command, address, *arguments):
-    with grpc.insecure_channel(address) as channel:
+    with channel_to(address) as channel:
         if command == "check":
             check(channel)
         elif command == "load":

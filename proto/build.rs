@@ -17,7 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (package, constants) in method_constants(&descriptors)? {
         fs::write(out.join(format!("{package}.methods.rs")), constants)?;
     }
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        // Who implements a service in a test implements what the test is about.
+        .generate_default_stubs(true)
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

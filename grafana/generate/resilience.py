@@ -8,7 +8,7 @@ GRPC = {"grpc_target": "$upstream", "grpc_method": "$method"}
 OURS = {"upstream": "$upstream", "method": "$method"}
 UPSTREAM = {"upstream": "$upstream"}
 
-ORDERS_FAILED = "refused|upstream|deadline"
+ORDERS_FAILED = "refused|upstream|deadline|storage"
 ATTEMPT_FAILED = "UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL|UNKNOWN|DATA_LOSS"
 
 SERVICES = "/d/services?var-service=${upstream}"
@@ -30,11 +30,14 @@ FAULTS = {
 }
 ORDERS = {
     "none": named("created", GREEN),
+    "repeated": named("created before: the same request", BLUE),
     "user_invalid": named("declined: user may not order", BLUE),
     "bad_request": named("declined: malformed", GREY),
+    "already_exists": named("declined: the id has another order", GREY),
     "upstream": named("error: user-service failed", RED),
     "refused": named("error: refused here", PURPLE),
     "deadline": named("error: out of time", ORANGE),
+    "storage": named("error: not stored", YELLOW),
 }
 
 WELL = f"1 - {rate('orders_total', reason=ORDERS_FAILED)} / {rate('orders_total')}"

@@ -32,7 +32,7 @@ impl Shown {
     ///
     /// # Errors
     /// A port or a file that cannot be used.
-    pub async fn begin(settings: &Settings, plan: &Plan) -> Result<Self, Error> {
+    pub fn begin(settings: &Settings, plan: &Plan) -> Result<Self, Error> {
         let Some(port) = settings.metrics_port else {
             return Ok(Self {
                 meter: Meter::silent(),
@@ -42,7 +42,7 @@ impl Shown {
         };
         let (meter, page) = Meter::new(&plan.phases);
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let server = MetricsServer::open(address, move || page.render()).await;
+        let server = MetricsServer::open(address, move || page.render());
         let server = server.map_err(|error| Error::Listen(port, error))?;
         let announcement = settings.announce.as_ref().map(|file| {
             let address = SocketAddr::new(own_address(&plan.place), server.address().port());

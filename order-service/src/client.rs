@@ -7,6 +7,7 @@
 
 use std::{fmt, time::Duration};
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use proto::user::{
     self, ValidateUserRequest, ValidateUserResponse, user_service_client::UserServiceClient,
 };
@@ -15,7 +16,12 @@ use resilience::{
     Rejection, Resilience, ResilienceConfig, ResilienceLayer, RetryConfig, RetryStopped, Scope,
     StopReason, TimedOut,
 };
-use service_kit::{SettingError, code, log::Excerpt, trace::Traced};
+use service_kit::{
+    SettingError, code,
+    log::Excerpt,
+    tls::{ClientFiles, SecureConnector},
+    trace::Traced,
+};
 use tokio::time::Instant;
 use tonic::{
     Code, Request, Response, Status,
@@ -84,13 +90,20 @@ impl UserClient {
     /// [`SettingError`], which names the variable at fault.
     pub(crate) fn new(settings: &Settings) -> Result<Self, SettingError> {
         let url = &settings.user_service_url;
+        let tls = settings.user_service_tls.files(url)?;
         if !settings.resilience.enabled {
-            return Ok(Self::Plain(UserServiceClient::new(Traced::new(plain(
-                url,
-            )?))));
+            let channel = plain(url, tls.as_ref())?;
+            return Ok(Self::Plain(UserServiceClient::new(Traced::new(channel))));
         }
         let (connect, config) = configs(&settings.resilience);
-        let channel = resilience::connect(url, connect).map_err(setting_error)?;
+        let channel = match &tls {
+            None => resilience::connect(url, connect),
+            Some(files) => {
+                let secure = SecureConnector::new(files)?;
+                resilience::connect_through(url, connect, |tcp| secure.through(tcp))
+            }
+        };
+        let channel = channel.map_err(setting_error)?;
         let (budget, limit) = (config.budget, config.limit);
         let layer = ResilienceLayer::new(UPSTREAM, config).map_err(setting_error)?;
         // Innermost: each attempt says which span it belongs to.
@@ -212,15 +225,19 @@ impl fmt::Display for NoAnswer {
 }
 
 /// tonic's client as it comes.
-fn plain(url: &str) -> Result<Channel, SettingError> {
-    let full = if url.contains("://") {
-        url.to_owned()
-    } else {
-        format!("http://{url}")
-    };
-    let endpoint = Endpoint::from_shared(full)
+fn plain(url: &str, tls: Option<&ClientFiles>) -> Result<Channel, SettingError> {
+    let (_, address) = url.split_once("://").unwrap_or(("http", url));
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| SettingError::new("USER_SERVICE_URL", url, "must be host:port"))?;
-    Ok(endpoint.connect_lazy())
+    Ok(match tls {
+        None => endpoint.connect_lazy(),
+        Some(files) => {
+            let secure = SecureConnector::new(files)?;
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            endpoint.connect_with_connector_lazy(secure.through(tcp))
+        }
+    })
 }
 
 /// What the library calls its settings, and what our variables call them. A

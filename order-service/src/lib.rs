@@ -4,35 +4,41 @@
 //! | file | what for |
 //! | --- | --- |
 //! | `service.rs` | what happens to a request, in order |
-//! | `validate.rs` | which requests are malformed, and what the others cost |
+//! | `limits.rs` | what each field may hold, and what an order costs |
+//! | `store/` | the orders that were created, each once |
+//! | `page.rs` | the token of a page |
 //! | `client.rs` | asks the user service: the file to read for how to use `resilience` |
 //! | `status/` | how that client is doing, for whoever operates it |
 //! | `settings.rs` | what can be set |
 //! | `metrics.rs` | what is counted |
 
 mod client;
+mod limits;
 mod metrics;
+mod page;
 mod service;
 mod settings;
 mod status;
-mod validate;
+mod store;
 
 use proto::{
     admin::v1::admin_server::AdminServer, order::order_service_server::OrderServiceServer,
 };
 use service_kit::{
-    ActionError, Program, Running, ServeSettings, Server, StartError, settings::AdminPort,
+    ActionError, Program, Running, ServeSettings, Server, StartError, database, settings::AdminPort,
 };
 
-pub use settings::{ResilienceSettings, Settings};
+pub use settings::{ResilienceSettings, Settings, UserServiceTls};
 
 use client::UserClient;
 use service::Service;
 use status::{Action, StatusService};
+use store::Store;
 
 /// Starts the service, in this process.
 ///
-/// It does not wait for the user service: it connects when it first asks.
+/// It opens its database first, and brings the schema up to date. It does not
+/// wait for the user service: it connects when it first asks.
 ///
 /// # Errors
 /// [`StartError`], which names the setting at fault.
@@ -42,14 +48,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let refresh = users.refresh();
     if let AdminPort::Port(port) = settings.admin_port {
         let status = StatusService::new(users.watched());
-        server = server.admin(port, AdminServer::new(status)).await?;
+        server = server.admin(port, AdminServer::new(status))?;
     }
+    let store = Store::new(database::open(&settings.database_url, &store::STEPS).await?);
+    let orders = OrderServiceServer::new(Service::new(users, store))
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     server
         .on_scrape(refresh)
-        .service(
-            OrderServiceServer::new(Service::new(users)),
-            proto::order::METHODS,
-        )
+        .service(orders, proto::order::METHODS)
         .serve(proto::FILE_DESCRIPTOR_SET)
         .await
 }

@@ -10,6 +10,8 @@ const ORDERS: &str = "orders_total";
 pub(crate) enum Outcome {
     /// It was created.
     Created,
+    /// It had been created before, by the same request.
+    Repeated,
     /// The user may not order.
     UserInvalid,
     /// The user service was not asked: the circuit is open, or the limit is
@@ -19,29 +21,39 @@ pub(crate) enum Outcome {
     Upstream,
     /// Time ran out, the caller's or our own.
     Deadline,
+    /// The database failed, or more orders wait for it than may.
+    Storage,
     /// The request made no sense.
     BadRequest,
+    /// There is another order of this id.
+    Conflict,
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Created,
+        Self::Repeated,
         Self::UserInvalid,
         Self::Refused,
         Self::Upstream,
         Self::Deadline,
+        Self::Storage,
         Self::BadRequest,
+        Self::Conflict,
     ];
 
     /// The values of the labels `status` and `reason`.
     pub(crate) fn labels(self) -> (&'static str, &'static str) {
         match self {
             Self::Created => ("created", "none"),
+            Self::Repeated => ("created", "repeated"),
             Self::UserInvalid => ("error", "user_invalid"),
             Self::Refused => ("error", "refused"),
             Self::Upstream => ("error", "upstream"),
             Self::Deadline => ("error", "deadline"),
+            Self::Storage => ("error", "storage"),
             Self::BadRequest => ("invalid", "bad_request"),
+            Self::Conflict => ("invalid", "already_exists"),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The settings of this service.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args};
 use service_kit::{
-    ServeSettings,
+    ServeSettings, SettingError,
+    database::DatabaseUrl,
     settings::{AdminPort, duration, number, on_off, shown},
+    tls::ClientFiles,
 };
 use tonic::transport::Uri;
 
@@ -13,16 +15,27 @@ use tonic::transport::Uri;
 ///
 /// # Defaults
 ///
-/// The user service at localhost:50051, the client's own defaults, any free
-/// ports on the loopback address, and none for `status` (the program has ports
-/// of its own).
+/// The user service at localhost:50051, the client's own defaults, orders in
+/// memory, any free ports on the loopback address, and none for `status` (the
+/// program has ports and a file of its own).
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Where to listen.
     #[command(flatten)]
     pub serve: ServeSettings,
 
-    /// The user service: host:port, or http://host:port.
+    /// Where the orders are: sqlite:PATH, which is made when it is not there, or
+    /// postgres://user@host/database, for more than one order service.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "sqlite:data/order-service.db"
+    )]
+    pub database_url: DatabaseUrl,
+
+    /// The user service: host:port, http://host:port, or https://host:port with
+    /// USER_SERVICE_TLS_CA.
     #[arg(
         long,
         env = "USER_SERVICE_URL",
@@ -31,6 +44,10 @@ pub struct Settings {
         value_parser = url
     )]
     pub user_service_url: String,
+
+    /// How the user service is known, and what it is shown.
+    #[command(flatten)]
+    pub user_service_tls: UserServiceTls,
 
     /// Port that `status` asks, on 127.0.0.1 whatever HOST is; off for none.
     #[arg(
@@ -50,10 +67,99 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             serve: ServeSettings::default(),
+            database_url: DatabaseUrl::memory(),
             user_service_url: "localhost:50051".to_owned(),
+            user_service_tls: UserServiceTls::default(),
             admin_port: AdminPort::Off,
             resilience: ResilienceSettings::default(),
         }
+    }
+}
+
+/// How the user service is known, and what it is shown. Without an authority
+/// the connection to it is plain text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct UserServiceTls {
+    /// Authorities of the user service, in PEM; with it, the connection is TLS.
+    #[arg(
+        id = "user_service_tls_ca",
+        long = "user-service-tls-ca",
+        env = "USER_SERVICE_TLS_CA",
+        value_name = "FILE"
+    )]
+    pub ca: Option<PathBuf>,
+
+    /// Certificate to show to the user service, in PEM, if it asks.
+    #[arg(
+        id = "user_service_tls_cert",
+        long = "user-service-tls-cert",
+        env = "USER_SERVICE_TLS_CERT",
+        value_name = "FILE"
+    )]
+    pub cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM.
+    #[arg(
+        id = "user_service_tls_key",
+        long = "user-service-tls-key",
+        env = "USER_SERVICE_TLS_KEY",
+        value_name = "FILE"
+    )]
+    pub key: Option<PathBuf>,
+
+    /// The name in the user service's certificate, when it is not that in its
+    /// URL.
+    #[arg(
+        id = "user_service_tls_name",
+        long = "user-service-tls-name",
+        env = "USER_SERVICE_TLS_NAME",
+        value_name = "NAME"
+    )]
+    pub name: Option<String>,
+}
+
+impl UserServiceTls {
+    const CA: &str = "USER_SERVICE_TLS_CA";
+    const CERT: &str = "USER_SERVICE_TLS_CERT";
+    const KEY: &str = "USER_SERVICE_TLS_KEY";
+    const NAME: &str = "USER_SERVICE_TLS_NAME";
+
+    /// What a connection to `url` needs; nothing, when it is plain text.
+    ///
+    /// # Errors
+    /// Half a setting, or one that `url` contradicts.
+    pub(crate) fn files(&self, url: &str) -> Result<Option<ClientFiles>, SettingError> {
+        let needs = |variable, value: String, other: &str| {
+            let rule = format!("needs {other} beside it");
+            Err(SettingError::new(variable, value, rule))
+        };
+        let shown = |path: &PathBuf| path.display().to_string();
+        let Some(ca) = &self.ca else {
+            let more = [(Self::CERT, &self.cert), (Self::KEY, &self.key)];
+            let more = more.map(|(variable, path)| Some((variable, shown(path.as_ref()?))));
+            let name = self.name.clone().map(|name| (Self::NAME, name));
+            let secure = url.starts_with("https://");
+            let url = secure.then(|| ("USER_SERVICE_URL", url.to_owned()));
+            return match more.into_iter().chain([name, url]).flatten().next() {
+                Some((variable, value)) => needs(variable, value, Self::CA),
+                None => Ok(None),
+            };
+        };
+        if url.starts_with("http://") {
+            let rule = "contradicts USER_SERVICE_TLS_CA: must be host:port or https://host:port";
+            return Err(SettingError::new("USER_SERVICE_URL", url, rule));
+        }
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some([(Self::CERT, cert.clone()), (Self::KEY, key.clone())]),
+            (Some(cert), None) => return needs(Self::CERT, shown(cert), Self::KEY),
+            (None, Some(key)) => return needs(Self::KEY, shown(key), Self::CERT),
+            (None, None) => None,
+        };
+        Ok(Some(ClientFiles {
+            ca: (Self::CA, ca.clone()),
+            identity,
+            name: self.name.clone().map(|name| (Self::NAME, name)),
+        }))
     }
 }
 
@@ -236,17 +342,18 @@ pub struct ResilienceSettings {
     pub connect_timeout: Duration,
 }
 
-/// `host:port` or `http://host:port`, and nothing more: no user name that the
-/// log would show, no path that gRPC has no use for.
+/// `host:port`, `http://host:port` or `https://host:port`, and nothing more: no
+/// user name that the log would show, no path that gRPC has no use for.
 fn url(text: &str) -> Result<String, &'static str> {
-    let refused = "must be host:port or http://host:port, such as user-service:50051";
+    let refused = "must be host:port, http://host:port or https://host:port, such as \
+                   user-service:50051";
     let full = if text.contains("://") {
         text.to_owned()
     } else {
         format!("http://{text}")
     };
     let uri: Uri = full.parse().map_err(|_| refused)?;
-    let plain = uri.scheme_str() == Some("http")
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.host().is_some_and(|host| !host.is_empty())
         && uri.port_u16().is_some_and(|port| port > 0)
         && uri
@@ -275,6 +382,7 @@ mod tests {
             "http://user-service:50051/",
             "127.0.0.1:1",
             "[::1]:50051",
+            "https://user-service:50051",
         ] {
             assert_eq!(url(good).as_deref(), Ok(good));
         }
@@ -285,7 +393,7 @@ mod tests {
             "host:0",
             "host:99999",
             "host:port",
-            "https://host:1",
+            "ftp://host:1",
             "http://me:secret@host:1",
             "http://host:1/path",
             "host:1?query",

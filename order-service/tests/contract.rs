@@ -26,12 +26,13 @@ async fn an_order_of_a_valid_user_is_created_and_its_total_is_exact() {
     for resilience in [ResilienceSettings::default(), plain()] {
         let stack = Stack::start("off", resilience).await;
 
-        let created = stack.client().create(order("user-123")).await.unwrap();
+        let order = order("user-123").into_inner();
+        let created = stack.client().create(order.clone()).await.unwrap();
 
         assert_eq!(
             created,
             CreateOrderResponse {
-                order_id: "order-1".into(),
+                order_id: order.order_id,
                 status: "CREATED".into(),
                 user_name: "Иван Иванов".into(),
                 total_amount: 0.3,
@@ -49,11 +50,12 @@ async fn an_order_of_a_user_who_may_not_order_is_an_error_and_not_a_failure() {
         ("user-0", "user not found"),
         ("user-789", "user is not active"),
     ] {
-        let refused = stack.client().create(order(user)).await.unwrap();
+        let order = order(user).into_inner();
+        let refused = stack.client().create(order.clone()).await.unwrap();
         assert_eq!(
             refused,
             CreateOrderResponse {
-                order_id: "order-1".into(),
+                order_id: order.order_id,
                 status: "ERROR".into(),
                 error_message: reason.into(),
                 ..CreateOrderResponse::default()

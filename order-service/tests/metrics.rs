@@ -15,13 +15,16 @@ use proto::order::CreateOrderRequest;
 use tokio::task::JoinSet;
 
 /// What came of orders, by the labels of `orders_total`.
-const ORDERS: [(&str, &str); 6] = [
+const ORDERS: [(&str, &str); 9] = [
     ("created", "none"),
     ("error", "user_invalid"),
     ("error", "refused"),
     ("error", "upstream"),
     ("error", "deadline"),
     ("invalid", "bad_request"),
+    ("created", "repeated"),
+    ("error", "storage"),
+    ("invalid", "already_exists"),
 ];
 
 /// Every metric of both services, which share the recorder of this process: its
@@ -189,7 +192,7 @@ async fn every_series_is_there_at_zero_and_counts_from_there() {
     let stack = Stack::start("off", ResilienceSettings::default()).await;
     let page = scrape(&stack.orders).await;
 
-    assert_eq!(orders(&page), [0.0; 6]);
+    assert_eq!(orders(&page), [0.0; 9]);
     let target = "grpc_target=\"user-service\",grpc_method=\"user.UserService/ValidateUser\"";
     for series in [
         "grpc_server_call_started_total{grpc_method=\"order.OrderService/CreateOrder\"}".to_owned(),
@@ -224,7 +227,7 @@ async fn every_series_is_there_at_zero_and_counts_from_there() {
     client.create(order("user-123")).await.unwrap();
     let page = scrape(&stack.orders).await;
 
-    assert_eq!(orders(&page), [2.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
+    assert_eq!(orders(&page), [2.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     let attempts = format!("grpc_client_attempt_started_total{{{target}}}");
     assert_eq!(value(&page, &attempts), Some(6.0));
     let reached = "grpc_server_call_started_total{grpc_method=\"user.UserService/ValidateUser\"}";
@@ -238,7 +241,13 @@ async fn every_series_is_there_at_zero_and_counts_from_there() {
 
     every_outcome(&stack).await;
     let page = scrape(&stack.orders).await;
-    assert!(orders(&page).iter().all(|count| *count > 0.0), "{page}");
+    let none = ORDERS
+        .into_iter()
+        .zip(orders(&page))
+        .filter(|(_, n)| *n == 0.0);
+    let none: Vec<_> = none.map(|(labels, _)| labels).collect();
+    // A database that fails is the subject of another test.
+    assert_eq!(none, [("error", "storage")]);
     for kind in ["error", "latency", "hang", "capacity"] {
         let method = "method=\"user.UserService/ValidateUser\"";
         let series = format!("chaos_injected_total{{kind=\"{kind}\",{method}}}");
@@ -264,7 +273,15 @@ async fn every_series_is_there_at_zero_and_counts_from_there() {
 async fn every_outcome(stack: &Stack) {
     let client = stack.client();
     stack.set_chaos("latency=1ms").await;
-    client.order().await;
+    let order_of_one = order("user-123").into_inner();
+    for user in ["user-123", "user-123", "user-456"] {
+        let again = CreateOrderRequest {
+            user_id: user.into(),
+            ..order_of_one.clone()
+        };
+        let answer = client.create(again).await;
+        assert_eq!(answer.is_ok(), user == "user-123", "{answer:?}");
+    }
     stack.set_chaos("hang=1,capacity=1,queue=0").await;
     let mut request = order("user-123");
     request.set_timeout(Duration::from_millis(150));

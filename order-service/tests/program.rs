@@ -5,11 +5,13 @@ use std::process::{Command, Output};
 
 use order_service::Settings;
 
-/// Runs the program, with nothing in its environment but these.
+/// Runs the program, with nothing in its environment but these, and orders in
+/// memory unless they say otherwise.
 fn run(variables: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
     command
         .env_clear()
+        .env("DATABASE_URL", "sqlite::memory:")
         .envs(variables.iter().copied())
         .args(args);
     command.output().unwrap()
@@ -21,7 +23,16 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
         (
             "USER_SERVICE_URL",
             "https://users:1",
-            "must be host:port or http://host:port",
+            "needs USER_SERVICE_TLS_CA beside it",
+        ),
+        ("DATABASE_URL", "orders.db", "must be sqlite:PATH"),
+        ("TLS_CERT", "cert.pem", "needs TLS_KEY beside it"),
+        ("TLS_CLIENT_CA", "ca.pem", "needs TLS_CERT and TLS_KEY"),
+        ("USER_SERVICE_TLS_CA", "/nowhere/ca.pem", "cannot be read"),
+        (
+            "USER_SERVICE_TLS_KEY",
+            "key.pem",
+            "needs USER_SERVICE_TLS_CA",
         ),
         ("RESILIENCE", "yes", "must be on or off"),
         ("RESILIENCE_DEADLINE", "500", "must be a time with its unit"),
@@ -88,6 +99,10 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("HOST", "127.0.0.1"),
         ("PORT", "50052"),
         ("METRICS_PORT", "9052"),
+        ("IN_FLIGHT_MAX", "1000"),
+        ("DRAIN_TIMEOUT", "8s"),
+        ("REUSE_PORT", "off"),
+        ("DATABASE_URL", "sqlite:data/order-service.db"),
         ("USER_SERVICE_URL", "localhost:50051"),
         ("ADMIN_PORT", "9152"),
         ("RESILIENCE", "on"),
@@ -128,4 +143,25 @@ fn an_embedded_service_starts_from_the_defaults_of_the_program() {
     assert_eq!(settings.user_service_url, "localhost:50051");
     assert!(settings.resilience.enabled);
     assert_eq!(settings.resilience.deadline.as_millis(), 1000);
+}
+
+#[test]
+fn a_password_is_in_no_message() {
+    for (variable, value) in [
+        ("DATABASE_URL", "mysql://me:s3cret@host/orders"),
+        ("DATABASE_URL", "host=db password=s3cret"),
+        ("DATABASE_URL", "postgres://me:s3cret@127.0.0.1:1/orders"),
+        ("USER_SERVICE_URL", "http://me:s3cret@host:1"),
+    ] {
+        let output = run(
+            &[("PORT", "0"), ("METRICS_PORT", "0"), (variable, value)],
+            &[],
+        );
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains(&format!("{variable}=")), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }

@@ -16,6 +16,7 @@ fn program(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
     command
         .env_clear()
+        .env("DATABASE_URL", "sqlite::memory:")
         .envs([("PORT", "0"), ("METRICS_PORT", "0"), ("ADMIN_PORT", "0")])
         .envs(variables.iter().copied());
     command

@@ -7,14 +7,12 @@
 mod common;
 
 use std::{
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use common::{Orders, order};
+use common::{Orders, order, program::Program};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -126,54 +124,19 @@ impl Receiver {
     }
 }
 
-/// The order service, as a program; killed at the end of the test.
-struct Program {
-    child: Child,
-    output: BufReader<ChildStdout>,
-    grpc: SocketAddr,
-}
-
-impl Program {
-    fn start(users: SocketAddr, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_order-service"))
-            .env_clear()
-            .envs([
-                ("PORT", "0"),
-                ("METRICS_PORT", "0"),
-                ("ADMIN_PORT", "off"),
-                ("USER_SERVICE_URL", &*users.to_string()),
-                ("OTEL_BSP_SCHEDULE_DELAY", "100"),
-            ])
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let log = read_until(&mut output, " grpc=");
-        let (_, rest) = log.split_once(" grpc=").unwrap();
-        let grpc = rest.split_whitespace().next().unwrap().parse().unwrap();
-        Self {
-            child,
-            output,
-            grpc,
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_until(output: &mut BufReader<ChildStdout>, text: &str) -> String {
-    let mut lines = String::new();
-    while !lines.contains(text) {
-        let read = output.read_line(&mut lines).unwrap();
-        assert_ne!(read, 0, "it ended before {text:?}: {lines}");
-    }
-    lines
+/// The order service, as a program that logs its calls.
+fn program(users: SocketAddr, variables: &[(&str, &str)]) -> Program {
+    let users = users.to_string();
+    let more = [
+        ("RUST_LOG", "info"),
+        ("ADMIN_PORT", "off"),
+        ("USER_SERVICE_URL", &*users),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    Program::start(
+        env!("CARGO_BIN_EXE_order-service"),
+        &[&more, variables].concat(),
+    )
 }
 
 fn hex(id: &[u8]) -> String {
@@ -196,7 +159,7 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
         ..user_service::Settings::default()
     };
     let users = user_service::start(settings).await.unwrap();
-    let mut orders = Program::start(
+    let mut orders = program(
         users.grpc_addr(),
         &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)],
     );
@@ -243,7 +206,7 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
     assert_eq!(attempt.parent_span_id, call.span_id);
     assert!(receiver.is_beneath(&call, &outer.span_id), "{call:?}");
     assert!(inner.start_time_unix_nano >= outer.start_time_unix_nano);
-    let line = read_until(&mut orders.output, "outcome");
+    let line = orders.read_until("outcome");
     assert!(line.contains(&format!("trace_id={TRACE}")), "{line}");
 
     // A span of the client's own, such as one of an attempt, leaves too, and is the one that the
@@ -291,7 +254,7 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
     );
 
     // A service that exports nothing passes nothing on, and logs no id.
-    let mut quiet = Program::start(users.grpc_addr(), &[]);
+    let mut quiet = program(users.grpc_addr(), &[]);
     let mut request = order("user-123");
     request
         .metadata_mut()
@@ -308,7 +271,7 @@ async fn an_order_is_one_trace_through_both_services_and_in_their_logs() {
         .await;
     assert_ne!(hex(&rootless.trace_id), TRACE);
     assert!(receiver.spans.lock().unwrap().len() > known);
-    let line = read_until(&mut quiet.output, "outcome");
+    let line = quiet.read_until("outcome");
     assert!(!line.contains("trace_id"), "{line}");
 
     tokio::task::spawn_blocking(|| exporting.end())

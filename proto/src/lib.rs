@@ -51,10 +51,22 @@ mod tests {
     fn idempotency_comes_from_the_proto_files() {
         assert_eq!(
             user::IDEMPOTENT_METHODS,
-            ["user.UserService/GetUser", "user.UserService/ValidateUser"]
+            [
+                "user.UserService/GetUser",
+                "user.UserService/ValidateUser",
+                "user.UserService/CreateUser",
+                "user.UserService/DeactivateUser",
+            ]
         );
-        assert_eq!(order::METHODS, ["order.OrderService/CreateOrder"]);
-        assert!(order::IDEMPOTENT_METHODS.is_empty());
+        assert_eq!(
+            order::METHODS,
+            [
+                "order.OrderService/CreateOrder",
+                "order.OrderService/GetOrder",
+                "order.OrderService/ListOrders",
+            ]
+        );
+        assert_eq!(order::IDEMPOTENT_METHODS, order::METHODS);
         assert!(user::STREAMING_METHODS.is_empty());
         assert_eq!(
             chaos::v1::IDEMPOTENT_METHODS,

@@ -4,11 +4,17 @@ mod pace;
 
 use std::time::Duration;
 
+use http::Uri;
+use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
 
 use self::pace::Paced;
-use crate::config::{ConfigError, positive};
+use crate::{
+    config::{ConfigError, positive},
+    edge::BoxError,
+};
 
 /// How a connection is made, and how a dead one is found.
 ///
@@ -56,9 +62,9 @@ impl Default for ConnectConfig {
 /// There only the breaker is a bound: 19 in 3 s, and hundreds a second when it
 /// is forced closed or disabled.
 ///
-/// `url` is `host:port` or `http://host:port`; for TLS, make the channel with
-/// tonic. Any other tonic channel can be
-/// wrapped as well; this one sets what a layer cannot.
+/// `url` is `host:port` or `http://host:port`; for TLS, see [`connect_through`].
+/// Any other tonic channel can be wrapped as well; this one sets what a layer
+/// cannot.
 ///
 /// # Errors
 /// When `url` is not a URL, or a duration is zero.
@@ -66,12 +72,59 @@ impl Default for ConnectConfig {
 /// # Panics
 /// Outside a tokio runtime, as tonic's channels do.
 pub fn connect(url: &str, config: ConnectConfig) -> Result<Channel, ConfigError> {
+    channel(endpoint(url)?, config, |tcp| tcp)
+}
+
+/// A channel as [`connect`] makes it, through a connector of the caller's own
+/// around ours for TCP: one that secures what it connects.
+///
+/// `url` may be `https://host:port` here. Requests then say `https`, and the
+/// connector is called with `http` all the same, as it alone knows about TLS;
+/// tonic would insist on its own. All of what it does happens within
+/// `connect_timeout`.
+///
+/// # Errors
+/// When `url` is not a URL, or a duration is zero.
+///
+/// # Panics
+/// Outside a tokio runtime, as tonic's channels do.
+pub fn connect_through<C>(
+    url: &str,
+    config: ConnectConfig,
+    through: impl FnOnce(HttpConnector) -> C,
+) -> Result<Channel, ConfigError>
+where
+    C: Service<Uri> + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    let Some(address) = url.strip_prefix("https://") else {
+        return channel(endpoint(url)?, config, through);
+    };
+    let wrong = || ConfigError::new("url", "https://host:port", format_args!("{url:?}"));
+    let endpoint = endpoint(&format!("http://{address}")).map_err(|_| wrong())?;
+    let origin = url.parse().map_err(|_| wrong())?;
+    channel(endpoint.origin(origin), config, through)
+}
+
+fn channel<C>(
+    endpoint: Endpoint,
+    config: ConnectConfig,
+    through: impl FnOnce(HttpConnector) -> C,
+) -> Result<Channel, ConfigError>
+where
+    C: Service<Uri> + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
     positive("connect.connect_timeout", config.connect_timeout)?;
     positive("connect.keep_alive_interval", config.keep_alive_interval)?;
     positive("connect.keep_alive_timeout", config.keep_alive_timeout)?;
     positive("connect.tcp_user_timeout", config.tcp_user_timeout)?;
 
-    let endpoint = endpoint(url)?
+    let endpoint = endpoint
         // Around the whole of it; the connector's own does not cover lookup.
         .connect_timeout(config.connect_timeout)
         .http2_keep_alive_interval(config.keep_alive_interval)
@@ -87,7 +140,7 @@ pub fn connect(url: &str, config: ConnectConfig) -> Result<Channel, ConfigError>
     #[cfg(target_os = "linux")]
     connector.set_tcp_user_timeout(Some(config.tcp_user_timeout));
 
-    Ok(endpoint.connect_with_connector_lazy(Paced::new(connector)))
+    Ok(endpoint.connect_with_connector_lazy(Paced::new(through(connector))))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, ConfigError> {
@@ -126,6 +179,18 @@ mod tests {
             let endpoint = endpoint(url).unwrap();
             assert_eq!(endpoint.uri().scheme_str(), Some("http"), "{url}");
             assert!(endpoint.uri().port_u16().is_some(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_connector_of_one_s_own_may_be_asked_for_https() {
+        let config = ConnectConfig::default;
+        assert!(connect("https://host:1", config()).is_err());
+        assert!(connect_through("https://host:1", config(), |tcp| tcp).is_ok());
+        assert!(connect_through("host:1", config(), |tcp| tcp).is_ok());
+        for url in ["https://", "https://host", "https://http://host:1"] {
+            let error = connect_through(url, config(), |tcp| tcp).unwrap_err();
+            assert!(error.to_string().contains(&format!("{url:?}")), "{error}");
         }
     }
 

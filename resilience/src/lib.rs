@@ -169,7 +169,7 @@ pub use self::{
     },
     classify::{Classify, GrpcClassifier, Outcome, RetryRule},
     config::{ConfigError, ResilienceConfig},
-    connect::{ConnectConfig, connect},
+    connect::{ConnectConfig, connect, connect_through},
     deadline::{Deadline, InboundDeadlineLayer, Scope, TimedOut},
     edge::{Delivery, TransportError},
     limit::LimitConfig,

@@ -1,8 +1,8 @@
 //! Why a service did not start.
 
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
-use crate::SettingError;
+use crate::{SettingError, database::DatabaseUrl};
 
 /// Why a service did not start, as one line that names the setting to change.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,15 @@ pub enum StartError {
         source: io::Error,
     },
 
+    /// The database cannot be used.
+    #[error("DATABASE_URL={url}: cannot open the database: {reason}")]
+    Database {
+        /// Where it is, without its password.
+        url: DatabaseUrl,
+        /// What stands in the way, in a line.
+        reason: String,
+    },
+
     /// The process has a metrics recorder already, and it is not ours: our
     /// metrics would go nowhere.
     #[error("metrics are already being recorded by another recorder in this process")]
@@ -37,6 +46,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// A database that could not be opened.
+    pub(crate) fn database(url: &DatabaseUrl, reason: &dyn fmt::Display) -> Self {
+        Self::Database {
+            url: url.clone(),
+            reason: reason.to_string().replace('\n', " "),
+        }
+    }
+
     /// A port that could not be opened, blamed on the variable at fault.
     pub(crate) fn listen(variable: &'static str, address: SocketAddr, source: io::Error) -> Self {
         let (variable, value) = match source.kind() {

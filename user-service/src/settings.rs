@@ -1,7 +1,7 @@
 //! The settings of this service.
 
 use clap::{ArgAction, Args};
-use service_kit::{ServeSettings, settings::on_off};
+use service_kit::{ServeSettings, database::DatabaseUrl, settings::on_off};
 
 use crate::chaos::Chaos;
 
@@ -9,13 +9,23 @@ use crate::chaos::Chaos;
 ///
 /// # Defaults
 ///
-/// No faults, no chaos API, any free ports on the loopback address (the program
-/// has ports of its own).
-#[derive(Debug, Clone, Default, Args)]
+/// No faults, no chaos API, users in memory, any free ports on the loopback
+/// address (the program has ports and a file of its own).
+#[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Where to listen.
     #[command(flatten)]
     pub serve: ServeSettings,
+
+    /// Where the users are: sqlite:PATH, which is made when it is not there, or
+    /// postgres://user@host/database.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        default_value = "sqlite:data/user-service.db"
+    )]
+    pub database_url: DatabaseUrl,
 
     /// Faults to inject.
     #[arg(
@@ -40,4 +50,15 @@ pub struct Settings {
         value_parser = on_off
     )]
     pub chaos_api: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            serve: ServeSettings::default(),
+            database_url: DatabaseUrl::memory(),
+            chaos: Chaos::default(),
+            chaos_api: false,
+        }
+    }
 }

@@ -6,7 +6,12 @@ mod common;
 use common::{get, service, users, validate, value};
 use proto::user::UserRequest;
 
-const METHODS: [&str; 2] = ["user.UserService/GetUser", "user.UserService/ValidateUser"];
+const METHODS: [&str; 4] = [
+    "user.UserService/GetUser",
+    "user.UserService/ValidateUser",
+    "user.UserService/CreateUser",
+    "user.UserService/DeactivateUser",
+];
 
 #[tokio::test]
 async fn every_series_is_there_at_zero_and_counts_from_there() {

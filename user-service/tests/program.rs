@@ -15,10 +15,14 @@ use proto::user::{ValidateUserResponse, user_service_client::UserServiceClient};
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Response, Status};
 
-/// The program, with nothing in its environment but these.
+/// The program, with nothing in its environment but these, and users in memory
+/// unless they say otherwise.
 fn program(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_user-service"));
-    command.env_clear().envs(variables.iter().copied());
+    command
+        .env_clear()
+        .env("DATABASE_URL", "sqlite::memory:")
+        .envs(variables.iter().copied());
     command
 }
 
@@ -108,6 +112,7 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
         ("CHAOS", "error=2", "must be a share from 0 to 1"),
         ("CHAOS", "flakey", "must be off, flaky, slow"),
         ("CHAOS_API", "true", "must be on or off"),
+        ("DATABASE_URL", "mysql://host/users", "must be sqlite:PATH"),
         ("LOG_FORMAT", "xml", "must be text or json"),
         ("RUST_LOG", "user_service=loud", "must be a level"),
     ] {
@@ -149,6 +154,10 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         ("HOST", "127.0.0.1"),
         ("PORT", "50051"),
         ("METRICS_PORT", "9051"),
+        ("IN_FLIGHT_MAX", "1000"),
+        ("DRAIN_TIMEOUT", "8s"),
+        ("REUSE_PORT", "off"),
+        ("DATABASE_URL", "sqlite:data/user-service.db"),
         ("CHAOS", "off"),
         ("CHAOS_API", "off"),
         ("RUST_LOG", "info"),
@@ -166,7 +175,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
 fn an_empty_variable_is_unset_and_the_values_in_force_are_logged() {
     let service = Serving::start(&[("CHAOS", ""), ("HOST", ""), ("LOG_FORMAT", "")]);
     assert!(service.grpc.ip().is_loopback());
-    let in_force = "HOST=127.0.0.1 PORT=0 METRICS_PORT=0 CHAOS=off CHAOS_API=off RUST_LOG=info";
+    let in_force = "HOST=127.0.0.1 PORT=0 METRICS_PORT=0 IN_FLIGHT_MAX=1000 DRAIN_TIMEOUT=8s REUSE_PORT=off DATABASE_URL=sqlite::memory: CHAOS=off CHAOS_API=off RUST_LOG=info";
     assert!(service.begin.contains(in_force), "{}", service.begin);
 }
 

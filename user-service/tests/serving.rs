@@ -5,13 +5,15 @@ mod common;
 
 use std::time::Duration;
 
-use common::{channel, get, reached, service, users, validate};
+use common::{channel, get, reached, service, set_chaos, users, validate};
+use service_kit::ServeSettings;
 use tokio::{net::TcpStream, time::Instant};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_reflection::pb::{v1, v1alpha};
+use user_service::{Settings, start};
 
 fn about(service: &str) -> HealthCheckRequest {
     HealthCheckRequest {
@@ -225,4 +227,41 @@ async fn a_service_that_is_dropped_cuts_its_calls() {
         started.elapsed()
     );
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn one_call_too_many_is_turned_away_while_health_and_operators_are_answered() {
+    let service = start(Settings {
+        chaos: "hang".parse().unwrap(),
+        chaos_api: true,
+        serve: ServeSettings {
+            in_flight_max: 3,
+            ..ServeSettings::default()
+        },
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let users = users(&service).await;
+    let call = || {
+        let mut users = users.clone();
+        async move { users.validate_user(validate("user-123")).await }
+    };
+    let hanging: Vec<_> = (0..3).map(|_| tokio::spawn(call())).collect();
+    let hung = "chaos_injected_total{kind=\"hang\",method=\"user.UserService/ValidateUser\"}";
+    reached(service.metrics_addr(), hung, 3.0).await;
+
+    let refused = call().await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let pushback = refused.metadata().get("grpc-retry-pushback-ms");
+    assert_eq!(pushback.unwrap(), "200");
+    let mut health = HealthClient::new(channel(service.grpc_addr()).await);
+    let reply = health.check(about("user.UserService")).await.unwrap();
+    assert_eq!(reply.into_inner().status(), ServingStatus::Serving);
+
+    set_chaos(&service, "off").await.unwrap();
+    for call in hanging {
+        assert!(call.await.unwrap().is_ok());
+    }
+    assert!(call().await.is_ok());
 }

@@ -2,7 +2,14 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used)] // allowed in tests, and this is part of them
 
-use std::net::SocketAddr;
+pub(crate) mod certificates;
+pub(crate) mod crash;
+pub(crate) mod program;
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -12,7 +19,7 @@ use order_service::{ResilienceSettings, Settings};
 use proto::{
     chaos::v1::{SetRequest, chaos_client::ChaosClient},
     order::{
-        CreateOrderRequest, CreateOrderResponse, OrderItem,
+        CreateOrderRequest, CreateOrderResponse, ListOrdersRequest, OrderItem,
         order_service_client::OrderServiceClient,
     },
 };
@@ -94,6 +101,30 @@ impl Orders {
         Self(OrderServiceClient::with_origin(client, origin))
     }
 
+    /// The generated client.
+    pub(crate) fn client(&self) -> OrderServiceClient<Client<HttpConnector, Body>> {
+        self.0.clone()
+    }
+
+    /// The ids of all stored orders of a user, as often as they are listed.
+    pub(crate) async fn listed(&self, user_id: &str) -> Vec<String> {
+        let (mut ids, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListOrdersRequest {
+                user_id: user_id.to_owned(),
+                page_size: 100,
+                page_token,
+            };
+            let page = self.client().list_orders(request).await.unwrap();
+            let page = page.into_inner();
+            ids.extend(page.orders.into_iter().map(|order| order.order_id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return ids;
+            }
+        }
+    }
+
     pub(crate) async fn create(
         &self,
         request: impl tonic::IntoRequest<CreateOrderRequest>,
@@ -107,15 +138,17 @@ impl Orders {
     }
 }
 
-/// An order for three things at a tenth each.
+/// An order for three things at a tenth each, with an id of its own.
 pub(crate) fn order(user_id: &str) -> Request<CreateOrderRequest> {
     let item = OrderItem {
         product_id: "product-1".into(),
         quantity: 1,
         price: 0.1,
     };
+    static ORDERS: AtomicU64 = AtomicU64::new(1);
+    let number = ORDERS.fetch_add(1, Ordering::Relaxed);
     Request::new(CreateOrderRequest {
-        order_id: "order-1".into(),
+        order_id: format!("order-{number}"),
         user_id: user_id.into(),
         items: vec![item; 3],
     })

@@ -8,7 +8,10 @@ use tonic_health::pb::{
 };
 
 use super::question;
-use crate::ServeSettings;
+use crate::{
+    ServeSettings,
+    tls::{self, TlsSettings},
+};
 
 /// Asks the service on this machine how it is.
 ///
@@ -16,15 +19,17 @@ use crate::ServeSettings;
 /// Why it is not healthy.
 pub(super) fn run(settings: &ServeSettings) -> Result<(), String> {
     let address = reachable(settings.grpc());
-    question::ask(health(address)).map_err(|reason| format!("not healthy at {address}: {reason}"))
+    question::ask(health(address, &settings.tls))
+        .map_err(|reason| format!("not healthy at {address}: {reason}"))
 }
 
-async fn health(address: SocketAddr) -> Result<(), String> {
+async fn health(address: SocketAddr, tls: &TlsSettings) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
-    let channel: Channel = endpoint
-        .connect()
-        .await
-        .map_err(|_| "cannot connect".to_owned())?;
+    let channel: Result<Channel, _> = match tls::to_myself(tls).map_err(|e| e.to_string())? {
+        None => endpoint.connect().await,
+        Some(secure) => endpoint.connect_with_connector(secure).await,
+    };
+    let channel = channel.map_err(|_| "cannot connect".to_owned())?;
     let reply = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await

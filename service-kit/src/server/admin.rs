@@ -5,10 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 use tonic::service::Routes;
 
-use super::connections::Connections;
+use super::{connections::Connections, listen::listen};
 use crate::StartError;
 
 /// Serves the admin port until it is dropped.
@@ -21,13 +21,13 @@ pub(super) struct AdminServer {
 }
 
 impl AdminServer {
-    pub(super) async fn open(port: u16, routes: Routes) -> Result<Self, StartError> {
+    pub(super) fn open(port: u16, reuse_port: bool, routes: Routes) -> Result<Self, StartError> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let listen = |error| StartError::listen("ADMIN_PORT", address, error);
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let failed = |error| StartError::listen("ADMIN_PORT", address, error);
+        let listener = listen(address, reuse_port).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
         let (cut, cut_seen) = watch::channel(());
-        let incoming = Connections::new(cut_seen).incoming(listener);
+        let incoming = Connections::new(cut_seen).incoming(listener, None);
         let task = tokio::spawn(async {
             let served = tonic::transport::Server::builder()
                 .add_routes(routes)

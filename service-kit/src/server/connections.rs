@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -22,6 +22,9 @@ use tokio::{
     time::sleep,
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::secured::Secured;
+use crate::tls::Acceptor;
 
 /// Connections that may be open at once; more wait in the kernel's queue.
 const OPEN_MAX: usize = 1024;
@@ -82,15 +85,39 @@ impl Connections {
         )
     }
 
-    /// The connections to `listener`, for tonic.
+    /// The connections to `listener`, for tonic; secured by `tls`, when there is
+    /// one. Those that are being secured do not hold up the others, and hold a
+    /// place meanwhile.
     pub(super) fn incoming(
         self,
         listener: TcpListener,
-    ) -> impl Stream<Item = io::Result<Connection>> {
+        tls: Option<Acceptor>,
+    ) -> impl Stream<Item = io::Result<Secured>> {
         stream::unfold((self, listener), async |(connections, listener)| {
-            let (connection, _) = connections.accept(&listener).await;
-            Some((Ok(connection), (connections, listener)))
+            let accepted = connections.accept(&listener).await;
+            Some((accepted, (connections, listener)))
         })
+        .map(move |(connection, peer)| secure(connection, peer, tls.clone()))
+        .buffer_unordered(OPEN_MAX)
+        .filter_map(async |secured| secured.map(Ok))
+    }
+}
+
+/// Nothing, when the peer cannot be let in.
+async fn secure(
+    connection: Connection,
+    peer: SocketAddr,
+    tls: Option<Acceptor>,
+) -> Option<Secured> {
+    let Some(tls) = tls else {
+        return Some(Secured::Plain(connection));
+    };
+    match tls.accept(connection).await {
+        Ok(stream) => Some(Secured::Tls(Box::new(stream))),
+        Err(error) => {
+            tracing::info!(%peer, %error, "a connection was not let in");
+            None
+        }
     }
 }
 

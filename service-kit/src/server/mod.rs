@@ -8,24 +8,28 @@
 //! most clients still speak).
 //!
 //! ```text
-//! accept        a bounded number of connections
+//! accept        a bounded number of connections, over TLS where that is set
 //! call metrics  every call counts, whatever happens inside
 //! deadline      the caller's own, as DEADLINE_EXCEEDED
+//! shed          a bounded number at once; what is too late is not begun
 //! routes        health, reflection, services
 //! ```
 
 mod admin;
 mod connections;
+mod listen;
 mod reflection;
 mod running;
 mod scrape;
+mod secured;
+mod shed;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use http::Request;
 use resilience::InboundDeadlineLayer;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tonic::{
     body::Body,
     server::NamedService,
@@ -38,10 +42,13 @@ pub use running::Running;
 use crate::{
     ServeSettings, StartError,
     metrics::{self, CallMetricsLayer, Hook, Registry},
+    tls::Acceptor,
 };
 use admin::AdminServer;
-use connections::{Connection, Connections};
+use connections::Connections;
 pub use scrape::MetricsServer;
+use secured::Secured;
+use shed::ShedLayer;
 
 /// Calls that one connection may have in flight; more wait at the client.
 /// hyper's default of 200 is what one client at 200 calls/s has in flight when
@@ -65,6 +72,7 @@ pub struct Server {
     routes: RoutesBuilder,
     services: Vec<&'static str>,
     methods: Vec<&'static str>,
+    always: Vec<&'static str>,
     hooks: Vec<Hook>,
 }
 
@@ -87,7 +95,7 @@ impl Server {
     pub async fn open(settings: &ServeSettings) -> Result<Self, StartError> {
         settings.validate()?;
         let registry = Registry::of_process()?;
-        let metrics = MetricsServer::of_process(settings.metrics(), registry).await?;
+        let metrics = MetricsServer::of_process(settings, registry)?;
         let runtime = metrics::runtime_hook();
         registry.on_scrape(&runtime);
         Ok(Self {
@@ -98,6 +106,7 @@ impl Server {
             routes: RoutesBuilder::default(),
             services: Vec::new(),
             methods: Vec::new(),
+            always: Vec::new(),
             hooks: vec![runtime],
         })
     }
@@ -120,6 +129,23 @@ impl Server {
         self
     }
 
+    /// Adds a gRPC service for operators: its calls are answered however many
+    /// others are under way.
+    #[must_use]
+    pub fn operators<S>(mut self, service: S, methods: &'static [&'static str]) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.always.push(S::NAME);
+        self.service(service, methods)
+    }
+
     /// Calls `hook` before each scrape, for as long as the server runs.
     #[must_use]
     pub fn on_scrape(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
@@ -134,7 +160,7 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`]: the port, which `ADMIN_PORT` names, cannot be opened.
-    pub async fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
+    pub fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
     where
         S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
             + NamedService
@@ -144,7 +170,8 @@ impl Server {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.admin = Some(AdminServer::open(port, Routes::new(service)).await?);
+        let routes = Routes::new(service);
+        self.admin = Some(AdminServer::open(port, self.settings.reuse_port, routes)?);
         Ok(self)
     }
 
@@ -155,6 +182,8 @@ impl Server {
     /// [`StartError`]: the port cannot be opened, or the descriptors do not
     /// parse.
     pub async fn serve(mut self, descriptors: &[u8]) -> Result<Running, StartError> {
+        // Before anybody can knock.
+        let tls = Acceptor::new(&self.settings.tls)?;
         let (health, health_service) = tonic_health::server::health_reporter();
         for service in &self.services {
             health
@@ -168,9 +197,9 @@ impl Server {
             .add_service(v1alpha);
 
         let address = self.settings.grpc();
-        let listen = |error| StartError::listen("PORT", address, error);
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let failed = |error| StartError::listen("PORT", address, error);
+        let listener = listen::listen(address, self.settings.reuse_port).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
 
         let (cut, cut_seen) = watch::channel(());
         let (drain, drain_seen) = watch::channel(());
@@ -178,12 +207,14 @@ impl Server {
         let server = serve(
             self.routes.routes().prepare(),
             CallMetricsLayer::new(self.methods),
-            connections.clone().incoming(listener),
+            ShedLayer::new(self.settings.in_flight_max, self.always),
+            connections.clone().incoming(listener, tls),
             drain_seen,
         );
 
         Ok(Running::start(running::Parts {
             address,
+            drain_timeout: self.settings.drain_timeout,
             connections,
             services: self.services,
             health,
@@ -202,7 +233,8 @@ impl Server {
 async fn serve(
     routes: Routes,
     measure: CallMetricsLayer,
-    incoming: impl Stream<Item = io::Result<Connection>>,
+    shed: ShedLayer,
+    incoming: impl Stream<Item = io::Result<Secured>>,
     mut drain: watch::Receiver<()>,
 ) {
     let served = tonic::transport::Server::builder()
@@ -212,6 +244,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .layer(measure)
         .layer(InboundDeadlineLayer)
+        .layer(shed)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             let _ = drain.changed().await;

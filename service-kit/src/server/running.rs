@@ -13,8 +13,6 @@ use tracing::{info, warn};
 use super::{admin::AdminServer, connections::Connections, scrape::MetricsServer};
 use crate::metrics::Hook;
 
-/// How long calls in flight have to end after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(8);
 /// How long connections have to close after that, once they are cut.
 const CUT: Duration = Duration::from_secs(1);
 
@@ -27,6 +25,8 @@ pub struct Running(Parts);
 /// What a running server consists of.
 pub(super) struct Parts {
     pub(super) address: SocketAddr,
+    /// How long calls in flight have to end after a stop was asked for.
+    pub(super) drain_timeout: Duration,
     pub(super) connections: Connections,
     pub(super) services: Vec<&'static str>,
     pub(super) health: HealthReporter,
@@ -72,7 +72,8 @@ impl Running {
     }
 
     /// Stops: accepts no more, lets the calls in flight finish, and cuts off
-    /// what has not ended after 8 seconds. Never takes longer than 10.
+    /// what has not ended after `DRAIN_TIMEOUT` (8 s unless it says otherwise).
+    /// Never takes longer than a second more.
     ///
     /// In order: health says NOT_SERVING, to those who watch; the gRPC port
     /// closes; clients are told to go elsewhere (GOAWAY); calls end; connections
@@ -80,6 +81,7 @@ impl Running {
     /// seen.
     pub async fn stop(self) {
         let Parts {
+            drain_timeout,
             connections,
             services,
             mut health,
@@ -91,7 +93,7 @@ impl Running {
             hooks,
             ..
         } = self.0;
-        let drained = Instant::now() + DRAIN;
+        let drained = Instant::now() + drain_timeout;
 
         let names = || [""].into_iter().chain(services.iter().copied());
         for name in names() {
@@ -108,7 +110,7 @@ impl Running {
 
         if timeout_at(drained, &mut grpc).await.is_err() {
             let open = connections.open();
-            warn!("calls did not end within {DRAIN:?}: cutting off {open} connections");
+            warn!("calls did not end within {drain_timeout:?}: cutting off {open} connections");
             drop(cut);
             if timeout_at(drained + CUT, &mut grpc).await.is_err() {
                 grpc.abort();

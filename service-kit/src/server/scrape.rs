@@ -5,8 +5,11 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get, serve::Listener};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::interval};
 
-use super::connections::{Connection, Connections};
-use crate::{StartError, metrics::Registry};
+use super::{
+    connections::{Connection, Connections},
+    listen::listen,
+};
+use crate::{ServeSettings, StartError, metrics::Registry};
 
 /// How often samples are folded into their histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,13 +28,21 @@ impl MetricsServer {
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub async fn open(
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open(
         address: SocketAddr,
         page: impl Fn() -> String + Clone + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+        Self::on(listen(address, false)?, page)
+    }
 
+    fn on(
+        listener: TcpListener,
+        page: impl Fn() -> String + Clone + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
         let router = Router::new().route("/metrics", get(async move || (text, page())));
         let (cut, cut_seen) = watch::channel(());
@@ -51,11 +62,13 @@ impl MetricsServer {
     }
 
     /// Serves what the recorder of this process holds, and looks after it.
-    pub(super) async fn of_process(
-        address: SocketAddr,
+    pub(super) fn of_process(
+        settings: &ServeSettings,
         registry: &'static Registry,
     ) -> Result<Self, StartError> {
-        let server = Self::open(address, || registry.render()).await;
+        let address = settings.metrics();
+        let server = listen(address, settings.reuse_port)
+            .and_then(|listener| Self::on(listener, || registry.render()));
         let mut server =
             server.map_err(|error| StartError::listen("METRICS_PORT", address, error))?;
         server.tasks.push(tokio::spawn(async {

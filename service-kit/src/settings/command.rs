@@ -14,7 +14,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{SettingError, Shown};
+use super::{SettingError, Shown, masked};
 
 /// Settings, and what they hold, for the log.
 pub(crate) struct Parsed<T> {
@@ -152,7 +152,7 @@ impl Variables {
             }
         };
         let pairs = self.0.iter().filter_map(|variable| {
-            let value = matches.get_raw(&variable.id)?.next()?.to_string_lossy();
+            let value = masked(&matches.get_raw(&variable.id)?.next()?.to_string_lossy());
             Some(format!("{}={}", variable.name, shown(&value)))
         });
         pairs.collect::<Vec<_>>().join(" ")

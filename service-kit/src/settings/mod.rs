@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgAction, Args};
+
+use crate::tls::TlsSettings;
 
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -33,16 +35,63 @@ pub struct ServeSettings {
     /// Port for /metrics, and nothing else; 0 takes any free one.
     #[arg(long, env = "METRICS_PORT", default_value_t = 0, value_parser = port)]
     pub metrics_port: u16,
+
+    /// Calls under way at once; one more is refused, to come back later.
+    #[arg(
+        long,
+        env = "IN_FLIGHT_MAX",
+        value_name = "N",
+        default_value_t = Self::default().in_flight_max,
+        value_parser = number(1..=1_000_000_usize)
+    )]
+    pub in_flight_max: usize,
+
+    /// How long calls under way have to end after a stop was asked for; what has
+    /// not ended then is cut off, and a second later the program is gone.
+    #[arg(
+        long,
+        env = "DRAIN_TIMEOUT",
+        value_name = "TIME",
+        default_value = shown(Self::default().drain_timeout),
+        value_parser = duration
+    )]
+    pub drain_timeout: Duration,
+
+    /// on lets another process listen on the same ports (SO_REUSEPORT), so that a
+    /// new one can be ready before the old one is asked to stop: on or off.
+    #[arg(
+        long,
+        env = "REUSE_PORT",
+        value_name = "ON|OFF",
+        action = ArgAction::Set,
+        default_value = "off",
+        value_parser = on_off
+    )]
+    pub reuse_port: bool,
+
+    /// What gRPC callers see, and who may call.
+    #[command(flatten)]
+    pub tls: TlsSettings,
 }
 
 impl Default for ServeSettings {
     /// Any free ports on the loopback address: what a test wants. A program's
     /// own ports are [`Program::PORTS`](crate::Program::PORTS).
+    ///
+    /// 1000 calls at once: what 1000 calls/s have under way when each takes a
+    /// second, which is all the time that callers give by default.
+    ///
+    /// 8 s to drain: with a second to cut off, that is within the 10 s that
+    /// Docker gives. Nobody else on our ports: two by accident would share calls.
     fn default() -> Self {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             metrics_port: 0,
+            in_flight_max: 1000,
+            drain_timeout: Duration::from_secs(8),
+            reuse_port: false,
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -57,7 +106,7 @@ impl ServeSettings {
                 "must be a port other than PORT",
             ));
         }
-        Ok(())
+        self.tls.validate()
     }
 
     pub(crate) fn grpc(&self) -> SocketAddr {
@@ -113,10 +162,33 @@ impl SettingError {
     ) -> Self {
         Self {
             variable: variable.into(),
-            value: value.to_string(),
+            value: masked(&value.to_string()),
             refusal: refusal.into(),
         }
     }
+}
+
+/// A value as anybody may see it: what stands before the `@` of a URL, and what
+/// follows `password=`, are hidden.
+pub(crate) fn masked(value: &str) -> String {
+    const HIDDEN: &str = "***";
+    let mut shown = value.to_owned();
+    // The last one: a password may hold an `@` that nobody has escaped.
+    if let (Some(scheme), Some(at)) = (shown.find("://"), shown.rfind('@'))
+        && scheme + 3 <= at
+    {
+        shown.replace_range(scheme + 3..at, HIDDEN);
+    }
+    let mut from = 0;
+    while let Some(found) = shown[from..].to_ascii_lowercase().find("password=") {
+        let start = from + found + "password=".len();
+        let end = shown[start..]
+            .find(|c: char| c == '&' || c.is_whitespace())
+            .map_or(shown.len(), |length| start + length);
+        shown.replace_range(start..end, HIDDEN);
+        from = start + HIDDEN.len();
+    }
+    shown
 }
 
 /// A value as it can stand in one line: escaped, and not too long.
@@ -244,6 +316,29 @@ mod tests {
         assert!(line.starts_with(r#"CHAOS="a\nbxxx"#), "{line}");
         assert!(line.ends_with("… must be less"), "{line}");
         assert!(line.len() < 200);
+    }
+
+    #[test]
+    fn a_secret_is_hidden_wherever_a_value_is_shown() {
+        for (value, shown) in [
+            ("postgres://me:a@b/c@host/db", "postgres://***@host/db"),
+            ("http://me@host:1", "http://***@host:1"),
+            (
+                "host=db Password=s3 user=me",
+                "host=db Password=*** user=me",
+            ),
+            (
+                "postgres://h/d?sslpassword=a&password=b",
+                "postgres://h/d?sslpassword=***&password=***",
+            ),
+            ("latency=5ms@0.5", "latency=5ms@0.5"),
+            ("http://host:1/path", "http://host:1/path"),
+            ("password=", "password=***"),
+        ] {
+            assert_eq!(masked(value), shown);
+        }
+        let error = SettingError::new("USER_SERVICE_URL", "http://me:s3cret@host:1", "must be");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,149 @@
+//! The same on PostgreSQL, with two order services on one database.
+//!
+//! Needs a server, which `.ci/postgres` starts; without it these tests are
+//! ignored, and say so.
+#![allow(clippy::unwrap_used)] // allowed in tests, and so in what they share
+
+mod common;
+
+use common::{Orders, order};
+use order_service::Settings;
+use proto::order::{GetOrderRequest, ListOrdersRequest};
+use service_kit::{
+    Running,
+    database::{DatabaseUrl, open},
+};
+use sqlx::AssertSqlSafe;
+use tonic::Code;
+
+/// A new database on the server that `POSTGRES_URL` names
+/// (`postgres://user:password@host:port`).
+async fn database(name: &str) -> String {
+    let server = std::env::var("POSTGRES_URL").expect("POSTGRES_URL names a server: .ci/postgres");
+    let admin: DatabaseUrl = format!("{server}/postgres").parse().unwrap();
+    let admin = open(&admin, &[]).await.unwrap();
+    for sql in [
+        format!("DROP DATABASE IF EXISTS {name}"),
+        format!("CREATE DATABASE {name}"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&admin)
+            .await
+            .unwrap();
+    }
+    format!("{server}/{name}")
+}
+
+async fn orders_on(database: &str, users: &Running) -> Running {
+    order_service::start(Settings {
+        user_service_url: users.grpc_addr().to_string(),
+        database_url: database.parse().unwrap(),
+        ..Settings::default()
+    })
+    .await
+    .unwrap()
+}
+
+async fn users() -> Running {
+    user_service::start(user_service::Settings::default())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn an_order_is_kept_by_one_service_and_found_by_another() {
+    let (database, users) = (database("kept").await, users().await);
+    let (one, other) = (
+        orders_on(&database, &users).await,
+        orders_on(&database, &users).await,
+    );
+    let (one, other) = (Orders::of(&one), Orders::of(&other));
+    let mut request = order("user-123").into_inner();
+    request.order_id = "'; DROP TABLE orders; -- Ж\u{1f600}".to_owned();
+    request.items[0].price = 0.1 + 0.2;
+
+    let created = one.create(request.clone()).await.unwrap();
+
+    assert_eq!(created.status, "CREATED");
+    assert_eq!(other.create(request.clone()).await.unwrap(), created);
+    let get = GetOrderRequest {
+        order_id: request.order_id.clone(),
+    };
+    let found = other.client().get_order(get).await.unwrap().into_inner();
+    assert_eq!(found.items, request.items);
+    assert_eq!(found.user_name, "Иван Иванов");
+    request.user_id = "user-456".into();
+    let status = other.create(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+
+    for _ in 0..4 {
+        one.order().await;
+    }
+    let (mut page_token, mut pages) = (String::new(), Vec::new());
+    loop {
+        let request = ListOrdersRequest {
+            user_id: "user-123".into(),
+            page_size: 2,
+            page_token,
+        };
+        let page = other.client().list_orders(request).await.unwrap();
+        let page = page.into_inner();
+        pages.push(page.orders.len());
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages, [2, 2, 1]);
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn of_two_services_at_once_the_key_decides_and_both_agree() {
+    let (database, users) = (database("agreed").await, users().await);
+    let services = [
+        orders_on(&database, &users).await,
+        orders_on(&database, &users).await,
+    ];
+    let [one, two] = [&services[0], &services[1]].map(Orders::of);
+    let (mut created, mut refused) = (0, 0);
+
+    for _ in 0..50 {
+        let order = order("user-123").into_inner();
+        let mut other = order.clone();
+        other.user_id = "user-456".into();
+        let calls = [
+            one.create(order.clone()),
+            two.create(order.clone()),
+            two.create(other),
+        ];
+        let answers = futures_util::future::join_all(calls).await;
+        let get = GetOrderRequest {
+            order_id: order.order_id,
+        };
+        let kept = one.client().get_order(get).await.unwrap().into_inner();
+        for answer in answers {
+            match answer {
+                Ok(answer) => {
+                    assert_eq!(answer.status, "CREATED");
+                    assert_eq!(answer.user_name, kept.user_name);
+                    created += 1;
+                }
+                Err(status) => {
+                    assert_eq!(status.code(), Code::AlreadyExists, "{status:?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+
+    assert_eq!(created + refused, 150);
+    assert!(created >= 50 && refused >= 50, "{created}, {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn twenty_kills_lose_no_order_and_make_none() {
+    common::crash::survives(&database("killed").await, 20).await;
+}

@@ -1,0 +1,271 @@
+//! The database of a service: SQLite in a file of its own, or PostgreSQL when
+//! there is more than one of the service.
+//!
+//! One variable says which, and the same SQL runs on both: tables of text and
+//! whole numbers, `$1` for arguments, `ON CONFLICT DO NOTHING`. sqlx calls that
+//! its `Any` driver; what it costs beside a driver of one database is a copy of
+//! each row.
+//!
+//! SQLite writes ahead (WAL), so that readers do not wait for the writer, and
+//! waits for the disk at each commit (`synchronous=FULL`): what was answered as
+//! stored is still there after the power went.
+
+use std::{borrow::Cow, fmt, fs, io, path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    AnyPool, Executor as _, SqlSafeStr as _,
+    any::{AnyPoolOptions, install_default_drivers},
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use crate::{StartError, settings::masked};
+
+/// How long a query may wait for a connection. The deadline of its call is
+/// shorter; this is for calls without one.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Readers of a SQLite file at once. Each is a thread.
+const SQLITE_CONNECTIONS: u32 = 4;
+/// Connections of one process to PostgreSQL, which has 100 for all by default.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// Said to each new connection to a SQLite file.
+const SQLITE_PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                              PRAGMA busy_timeout = 5000";
+/// Said to each new connection to PostgreSQL: no query of a service takes long,
+/// and none may wait for ever behind another process.
+const POSTGRES_LIMITS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'";
+
+/// Where the data is: `sqlite:PATH`, `sqlite::memory:` or `postgres://...`.
+///
+/// Shown without its password, wherever it is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+/// One step of a schema: its number, its name, its SQL. What has been released
+/// is never changed: the next step has the next number.
+pub type Step = (i64, &'static str, &'static str);
+
+impl DatabaseUrl {
+    /// A database in memory, gone with its service: what a test wants.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self("sqlite::memory:".to_owned())
+    }
+
+    /// A SQLite file, which is made when it is not there.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        Self(format!("sqlite:{}", path.display()))
+    }
+
+    fn kind(&self) -> Kind<'_> {
+        match self.0.strip_prefix("sqlite:") {
+            Some(":memory:") => Kind::Memory,
+            Some(path) => Kind::File(path.strip_prefix("//").unwrap_or(path)),
+            None => Kind::Postgres,
+        }
+    }
+}
+
+enum Kind<'a> {
+    Memory,
+    File(&'a str),
+    Postgres,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = "must be sqlite:PATH, sqlite::memory: or postgres://user@host/database";
+        let url = Self(text.to_owned());
+        let fits = match url.kind() {
+            Kind::Memory => true,
+            Kind::File(path) => !path.is_empty() && !path.contains(['?', '#', '%', ':']),
+            Kind::Postgres => ["postgres://", "postgresql://"]
+                .iter()
+                .any(|scheme| text.strip_prefix(scheme).is_some_and(|it| !it.is_empty())),
+        };
+        if fits { Ok(url) } else { Err(refused) }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&masked(&self.0))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Opens the database, makes it when it is a file that is not there, and brings
+/// its schema up to `steps`.
+///
+/// # Errors
+/// [`StartError::Database`], which names `DATABASE_URL`: it cannot be reached or
+/// written, or its schema is one that `steps` do not know.
+pub async fn open(url: &DatabaseUrl, steps: &[Step]) -> Result<AnyPool, StartError> {
+    let failed = |error: &dyn fmt::Display| StartError::database(url, error);
+    install_default_drivers();
+    let options = AnyPoolOptions::new().acquire_timeout(CONNECTION_WAIT_MAX);
+    let (options, address, first) = match url.kind() {
+        // The database is its one connection, which must neither be closed nor
+        // have a second beside it.
+        Kind::Memory => {
+            let options = options
+                .max_connections(1)
+                .min_connections(1)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false);
+            (options, Cow::from(&url.0), "")
+        }
+        Kind::File(path) => {
+            make_folder_of(path).map_err(|error| failed(&error))?;
+            let options = options
+                .max_connections(SQLITE_CONNECTIONS)
+                .test_before_acquire(false);
+            let address = format!("sqlite://{path}?mode=rwc").into();
+            (options, address, SQLITE_PRAGMAS)
+        }
+        Kind::Postgres => {
+            let options = options.max_connections(POSTGRES_CONNECTIONS);
+            (options, Cow::from(&url.0), POSTGRES_LIMITS)
+        }
+    };
+    let pool = options
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if !first.is_empty() {
+                    connection.execute(first).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(&address)
+        .await
+        .map_err(|error| failed(&error))?;
+    migrator(steps)
+        .run(&pool)
+        .await
+        .map_err(|error| failed(&error))?;
+    Ok(pool)
+}
+
+fn make_folder_of(path: &str) -> io::Result<()> {
+    match Path::new(path).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
+}
+
+fn migrator(steps: &[Step]) -> Migrator {
+    let migration = |&(version, name, sql): &Step| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations(steps.iter().map(migration).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{query, query_scalar};
+
+    use super::*;
+
+    const STEPS: [Step; 1] = [(1, "words", "CREATE TABLE words (word TEXT PRIMARY KEY)")];
+
+    #[test]
+    fn a_database_is_named_by_its_kind() {
+        for good in [
+            "sqlite:data/a.db",
+            "sqlite:///var/lib/a.db",
+            "sqlite::memory:",
+            "postgres://me:secret@host:5432/orders",
+            "postgresql://host/orders",
+        ] {
+            assert!(good.parse::<DatabaseUrl>().is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "data/a.db",
+            "sqlite:",
+            "sqlite:a.db?mode=ro",
+            "postgres://",
+            "mysql://host/orders",
+            "host=db password=secret",
+        ] {
+            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url: DatabaseUrl = "postgres://me:s3cret@host/orders?password=s3cret"
+            .parse()
+            .unwrap();
+        assert_eq!(url.to_string(), "postgres://***@host/orders?password=***");
+        assert!(!format!("{url:?}").contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_made_with_its_folder_and_keeps_what_it_was_told() {
+        let place = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::file(&place.path().join("data/words.db"));
+        let pool = open(&url, &STEPS).await.unwrap();
+        query("INSERT INTO words VALUES ($1)")
+            .bind("kept")
+            .execute(&pool)
+            .await
+            .unwrap();
+        pool.close().await;
+
+        let again = open(&url, &STEPS).await.unwrap();
+        let word: String = query_scalar("SELECT word FROM words")
+            .fetch_one(&again)
+            .await
+            .unwrap();
+        let durable: i64 = query_scalar("PRAGMA synchronous")
+            .fetch_one(&again)
+            .await
+            .unwrap();
+        assert_eq!((&*word, durable), ("kept", 2));
+    }
+
+    #[tokio::test]
+    async fn two_in_memory_are_two() {
+        let one = open(&DatabaseUrl::memory(), &STEPS).await.unwrap();
+        let other = open(&DatabaseUrl::memory(), &STEPS).await.unwrap();
+        query("INSERT INTO words VALUES ('a')")
+            .execute(&one)
+            .await
+            .unwrap();
+        let count = "SELECT COUNT(*) FROM words";
+        let counted: i64 = query_scalar(count).fetch_one(&other).await.unwrap();
+        assert_eq!(counted, 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_one_line_that_names_the_variable() {
+        let schema_of_the_future = [(9, "later", "CREATE TABLE later (at BIGINT)")];
+        let place = tempfile::tempdir().unwrap();
+        let newer = DatabaseUrl::file(&place.path().join("newer.db"));
+        open(&newer, &schema_of_the_future).await.unwrap();
+
+        for url in [
+            newer,
+            DatabaseUrl::file(place.path()),
+            "postgres://me:s3cret@127.0.0.1:1/orders".parse().unwrap(),
+        ] {
+            let error = open(&url, &STEPS).await.unwrap_err();
+            let line = error.to_string();
+            assert!(line.starts_with("DATABASE_URL="), "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+            assert!(!line.contains("s3cret"), "{line}");
+        }
+    }
+}
