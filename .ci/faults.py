@@ -283,7 +283,7 @@ class Flow:
             at = start + number / RATE
             time.sleep(max(0, at - time.monotonic()))
             user_id, name, refusal = USERS[number % len(USERS)]
-            request = order(self.request, user_id, 0.1, 0.1, 0.1, order_id=f"order-{number}")
+            request = order(self.request, user_id, 0.1, 0.1, 0.1)
             sent = Order(at, name, refusal)
             self.orders.append(sent)
             self.call.future(request, timeout=GIVE_UP_S).add_done_callback(lambda done, sent=sent: self.ended(sent, done))

@@ -107,7 +107,7 @@ pub async fn load_test(settings: &Settings) -> Result<u8, Error> {
         .try_for_each(|file| writable(file))?;
     let mut screen = Screen::new(settings.stdout_is_taken(), settings.no_color);
     let mut interrupt = Interrupt::on_signals().map_err(Error::Signals)?;
-    let shown = Shown::begin(settings, &plan).await?;
+    let shown = Shown::begin(settings, &plan)?;
 
     let results = measure(&plan, &shown.meter, &mut screen, &mut interrupt).await?;
 

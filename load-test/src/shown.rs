@@ -32,7 +32,7 @@ impl Shown {
     ///
     /// # Errors
     /// A port or a file that cannot be used.
-    pub async fn begin(settings: &Settings, plan: &Plan) -> Result<Self, Error> {
+    pub fn begin(settings: &Settings, plan: &Plan) -> Result<Self, Error> {
         let Some(port) = settings.metrics_port else {
             return Ok(Self {
                 meter: Meter::silent(),
