@@ -65,10 +65,12 @@ impl Drop for Process {
 pub(crate) struct OrderService(Process);
 
 impl OrderService {
-    /// Starts it with its defaults, on free ports.
+    /// Starts it with its defaults, on free ports, and orders in memory: what a run
+    /// before has stored would be answered without asking anybody.
     pub(crate) fn start(users: SocketAddr) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
         command.env_clear().envs([
+            ("DATABASE_URL", "sqlite::memory:"),
             ("PORT", "0"),
             ("METRICS_PORT", "0"),
             ("ADMIN_PORT", "off"),
