@@ -246,6 +246,24 @@ where
     }
 }
 
+/// The generated client on a bare channel, which says with each call for how
+/// long it will wait, as a careful caller does.
+///
+/// tonic's channel and server each keep a timer for a call that says so.
+#[cfg(feature = "peers")]
+#[derive(Clone)]
+pub(crate) struct Bounded(pub(crate) Client<tonic::transport::Channel>);
+
+#[cfg(feature = "peers")]
+impl Caller for Bounded {
+    async fn call(&mut self) -> bool {
+        let mut request = tonic::Request::new(question());
+        request.set_timeout(std::time::Duration::from_millis(500));
+        let reply = self.0.validate_user(request).await;
+        reply.is_ok_and(|reply| reply.get_ref().valid)
+    }
+}
+
 /// Polls `future` by hand until it is ready, at once again when it is pending.
 ///
 /// # Panics

@@ -183,9 +183,7 @@ impl StateMachine {
                     if self.state != State::Closed {
                         return None;
                     }
-                    let reason = tripped(&self.config, &self.run, now, || {
-                        window.counts(self.epoch, now)
-                    })?;
+                    let reason = self.tripped(window, now)?;
                     Some(self.trip(reason, now, dice))
                 }
             },
@@ -241,6 +239,19 @@ impl StateMachine {
         }
     }
 
+    /// Whether a failure that has just been counted opens the circuit, and why.
+    fn tripped(&self, window: &Window, now: Instant) -> Option<TransitionReason> {
+        let Self { config, run, .. } = self;
+        if run.length() >= config.consecutive_failures
+            && run.lasted(now) >= config.consecutive_at_least
+        {
+            return Some(TransitionReason::ConsecutiveFailures);
+        }
+        let sure = window.counts(self.epoch, now).confident_failure_ratio();
+        (sure >= config.failure_ratio && window.is_half_full(self.epoch, now))
+            .then_some(TransitionReason::FailureRatio)
+    }
+
     fn trip(
         &mut self,
         reason: TransitionReason,
@@ -273,21 +284,6 @@ impl StateMachine {
             at: now,
         }
     }
-}
-
-/// Whether a failure that has just been counted opens the circuit, and why.
-fn tripped(
-    config: &BreakerConfig,
-    run: &Run,
-    now: Instant,
-    counts: impl FnOnce() -> Counts,
-) -> Option<TransitionReason> {
-    if run.length() >= config.consecutive_failures && run.lasted(now) >= config.consecutive_at_least
-    {
-        return Some(TransitionReason::ConsecutiveFailures);
-    }
-    let sure = counts().confident_failure_ratio();
-    (sure >= config.failure_ratio).then_some(TransitionReason::FailureRatio)
 }
 
 /// How long the circuit stays open: doubling with each trip up to the longest,

@@ -67,7 +67,9 @@ use crate::{
 pub struct BreakerConfig {
     /// Opens when the window is sure that at least this share of attempts
     /// fails; more than 0, at most 0.99. "Sure" is the lower end of Wilson's
-    /// interval at z = 2.58, so that it takes at least 27 attempts at 0.8.
+    /// interval at z = 2.58, so that it takes at least 27 attempts at 0.8; and
+    /// they must cover half of the window, because failures are often known at
+    /// once and the successes of the same moment are not.
     pub failure_ratio: f64,
     /// How far the window looks back, in steps of 200 ms; at most 30 s. While
     /// it holds fewer than 30 attempts it is stretched, to 30 s, so that a

@@ -83,6 +83,20 @@ impl Window {
         counts
     }
 
+    /// Whether it knows of `epoch` for half its length at least.
+    ///
+    /// In a shorter time it is not the upstream that one sees but what is
+    /// quick: failures are often known at once, and the successes of the same
+    /// moment are still under way.
+    pub(super) fn is_half_full(&self, epoch: u64, now: Instant) -> bool {
+        (0..=self.index(now))
+            .rev()
+            .take(BUCKETS)
+            .skip(self.within / 2)
+            .map(|index| Key::new(index, epoch))
+            .any(|key| self.failures.get(key) > 0 || self.successes.get(key) > 0)
+    }
+
     /// Notes the successes of this moment, which comes after `last`.
     pub(super) fn mark(&self, last: Mark, epoch: u64, now: Instant) -> Mark {
         // Not back in time: two threads may look at the clock in one order and
@@ -219,6 +233,25 @@ mod tests {
         assert_eq!(window.counts(0, start + ms(59_000)), counts(0, 30));
         assert_eq!(window.counts(0, start + ms(80_000)), counts(0, 9));
         assert_eq!(window.counts(0, start + ms(120_000)), counts(0, 0));
+    }
+
+    #[test]
+    fn it_is_half_full_when_it_knows_of_half_its_length() {
+        let start = Instant::now();
+        for outcome in [Window::success, Window::failure] {
+            let window = Window::new(ms(2000), start);
+            outcome(&window, 0, start + ms(300));
+            outcome(&window, 0, start + ms(1_199));
+            assert!(!window.is_half_full(0, start + ms(1_199)));
+            assert!(window.is_half_full(0, start + ms(1_200)));
+            assert!(window.is_half_full(0, start + ms(30_999)));
+            assert!(!window.is_half_full(0, start + ms(31_000)), "long ago");
+            assert!(!window.is_half_full(1, start + ms(1_200)));
+        }
+        // One that is no longer than a bucket has no half.
+        let shortest = Window::new(ms(200), start);
+        shortest.failure(0, start);
+        assert!(shortest.is_half_full(0, start));
     }
 
     #[test]

@@ -25,7 +25,13 @@ fn start(client: &Client) -> tokio::task::JoinHandle<Result<bool, tonic::Status>
 /// Fails until the circuit opens.
 async fn trip(upstream: &Upstream, client: &mut Client) {
     upstream.becomes(Reply::code(Code::Unavailable));
+    fail(client).await;
+}
+
+/// The least that opens the circuit: 27 failures within a second.
+async fn fail(client: &mut Client) {
     for _ in 0..27 {
+        sleep(ms(40)).await;
         validate(client).await.unwrap_err();
     }
 }
@@ -74,9 +80,7 @@ async fn a_hung_upstream_trips_the_breaker() {
 async fn a_status_in_trailers_trips_the_breaker_too() {
     let upstream = Upstream::always(Reply::MessageThenTrailers(Code::Unavailable));
     let (mut client, layer) = upstream.client(no_retries());
-    for _ in 0..27 {
-        validate(&mut client).await.unwrap_err();
-    }
+    fail(&mut client).await;
     assert_eq!(layer.breaker().state(), BreakerState::Open);
 }
 
@@ -142,15 +146,15 @@ async fn sixty_four_callers_at_once_make_five_probes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_from_before_a_trip_changes_nothing() {
-    let upstream = Upstream::always(Reply::After(ms(240), Box::new(Reply::Valid)));
+    let upstream = Upstream::always(Reply::After(ms(1800), Box::new(Reply::Valid)));
     let config = ResilienceConfig {
-        attempt_timeout: ms(900),
+        deadline: ms(3000),
+        attempt_timeout: ms(2500),
         ..no_retries()
     };
     let (mut client, layer) = upstream.client(config);
 
     // Slow calls are under way when the circuit opens...
-    upstream.becomes(Reply::After(ms(800), Box::new(Reply::Valid)));
     let stragglers: Vec<_> = (0..10).map(|_| start(&client)).collect();
     while upstream.count() < 10 {
         tokio::task::yield_now().await;

@@ -150,6 +150,7 @@ async fn exactly_one_state_is_shown_after_every_transition() {
 
     assert_eq!(shown(), is("closed"));
     for _ in 0..27 {
+        tokio::time::sleep(crate::ms(40)).await;
         validate(&mut client).await.unwrap_err();
     }
     assert_eq!(shown(), is("open"));

@@ -30,7 +30,7 @@ use crate::{
     },
     room,
     stats::{self, Samples, thread_cpu, waited_for_cpu},
-    work::{Caller, Client},
+    work::{Bounded, Caller, Client},
 };
 
 /// Calls in flight at once, and where the two processes run meanwhile.
@@ -100,6 +100,10 @@ fn variants(server: &Process) -> Vec<Variant> {
             timer: true,
             ..variant("bare channel, and a timer of somebody else's", bare())
         },
+        variant(
+            "bare channel, and a deadline with every call",
+            Bounded(bare()),
+        ),
         variant(
             "**resilience: the whole stack**",
             Client::new(ours::roomy(SLOTS).layer(channel())),

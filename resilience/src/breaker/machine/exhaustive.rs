@@ -25,6 +25,7 @@ const CALLS: usize = 4;
 struct World {
     circuit: Circuit,
     held: Vec<Permit>,
+    start: Instant,
     now: Instant,
 }
 
@@ -55,6 +56,9 @@ struct Situation {
     run: (u32, u128),
     /// What the window holds, where that can trip the circuit.
     counts: (u32, u32),
+    /// Steps until it is half full, as far as that, and whether a step leads
+    /// into the next bucket; where it can trip the circuit.
+    half_full_in: (Option<u32>, bool),
     /// Whether the next trip would be the first, and steps since it closed.
     trips: (bool, u128),
     /// Calls under way whose permits are of this epoch, and of older ones.
@@ -71,6 +75,7 @@ impl World {
         Self {
             circuit: Circuit::new("upstream", config.clone(), now),
             held: Vec::new(),
+            start: now,
             now,
         }
     }
@@ -79,7 +84,7 @@ impl World {
         Self {
             circuit: self.circuit.fork(),
             held: self.held.iter().map(Permit::fork).collect(),
-            now: self.now,
+            ..*self
         }
     }
 
@@ -94,6 +99,9 @@ impl World {
             && !run.is_broken(window, machine.epoch, self.now);
         let counts = window.counts(machine.epoch, self.now);
         let window_can_trip = config.failure_ratio < 0.5;
+        let half_full_in = (0..2)
+            .find(|later| window.is_half_full(machine.epoch, self.now + STEP * *later));
+        let ends_bucket = steps(self.now - self.start) % 2 == 1;
         let fresh = self
             .held
             .iter()
@@ -126,6 +134,11 @@ impl World {
             } else {
                 (0, 0)
             },
+            half_full_in: match (window_can_trip, machine.state) {
+                (true, State::Closed) => (half_full_in, ends_bucket),
+                (true, _) => (None, ends_bucket),
+                (false, _) => (None, false),
+            },
             trips: (
                 machine.trips == 0,
                 match machine.state {
@@ -141,7 +154,7 @@ impl World {
 
     /// What can happen here.
     fn events(&self) -> Vec<Event> {
-        let (snapshot, machine, _) = self.circuit.look();
+        let (snapshot, ..) = self.circuit.look();
         let mut events = vec![
             Event::Wait(1),
             Event::Wait(7),
@@ -170,18 +183,22 @@ impl World {
                 );
             }
         }
-        // A window that can trip is not filled for ever: four successes are as
+        // A window that can trip is not filled for ever: four of a kind are as
         // good as more, and would never end.
-        let full = machine.config.failure_ratio < 0.5 && self.situation().counts.0 >= 4;
+        let (successes, failures) = self.situation().counts;
         events.retain(|event| {
-            !(full
-                && matches!(
-                    event,
-                    Event::Settle {
-                        stale: false,
-                        outcome: Outcome::Success
-                    }
-                ))
+            let Event::Settle {
+                stale: false,
+                outcome,
+            } = event
+            else {
+                return true;
+            };
+            match outcome {
+                Outcome::Success => successes < 4,
+                Outcome::Failure => failures < 4,
+                Outcome::Answered | Outcome::Ignored => true,
+            }
         });
         events
     }
@@ -431,6 +448,7 @@ fn with_two_failures_in_a_row() {
 fn with_a_window_that_is_sure_after_two_failures() {
     search(&BreakerConfig {
         failure_ratio: 0.2,
+        window: STEP * 4,
         consecutive_failures: 1000,
         ..small()
     })

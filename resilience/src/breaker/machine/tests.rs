@@ -29,10 +29,10 @@ impl Bench {
         }
     }
 
-    /// One that has just opened, on 27 failures at once.
+    /// One that has just opened, on 27 failures.
     fn open() -> Self {
         let mut bench = Self::new();
-        bench.calls(27, Outcome::Failure);
+        bench.trip();
         assert_eq!(bench.state(), BreakerState::Open);
         bench
     }
@@ -82,6 +82,14 @@ impl Bench {
         }
     }
 
+    /// The least that opens it by their share: 27 failures within a second,
+    /// half of the window.
+    fn trip(&mut self) {
+        self.calls(1, Outcome::Failure);
+        self.after(ms(1000));
+        self.calls(26, Outcome::Failure);
+    }
+
     fn note(&mut self, transition: Option<Transition>) {
         self.transitions
             .extend(transition.map(|t| (t.from, t.to, t.reason)));
@@ -95,10 +103,28 @@ impl Bench {
 #[test]
 fn it_opens_when_it_is_sure_and_not_before() {
     let mut bench = Bench::new();
-    bench.calls(26, Outcome::Failure);
+    bench.calls(1, Outcome::Failure);
+    bench.after(ms(1000));
+    bench.calls(25, Outcome::Failure);
     assert_eq!(bench.state(), BreakerState::Closed);
     bench.calls(1, Outcome::Failure);
     assert_eq!(bench.state(), BreakerState::Open);
+    assert_eq!(bench.last_reason(), Some(TransitionReason::FailureRatio));
+}
+
+/// Failures are known at once; the successes that left with them are not.
+#[test]
+fn what_is_known_first_does_not_open_it() {
+    let mut bench = Bench::new();
+    bench.calls(49, Outcome::Failure);
+    bench.after(ms(20));
+    bench.calls(10, Outcome::Success);
+    bench.after(ms(979));
+    bench.calls(49, Outcome::Failure);
+    assert_eq!(bench.state(), BreakerState::Closed);
+    bench.calls(1, Outcome::Success);
+    bench.after(ms(1));
+    bench.calls(1, Outcome::Failure);
     assert_eq!(bench.last_reason(), Some(TransitionReason::FailureRatio));
 }
 
@@ -312,7 +338,7 @@ fn an_upstream_that_only_answers_no_does_not_keep_it_half_open() {
 fn a_result_from_before_a_trip_changes_nothing() {
     let mut bench = Bench::new();
     let stragglers: Vec<_> = (0..10).map(|_| bench.acquire().unwrap()).collect();
-    bench.calls(27, Outcome::Failure);
+    bench.trip();
     bench.after(ms(500));
     let probe = bench.acquire().unwrap();
     for permit in stragglers {
@@ -329,7 +355,9 @@ fn a_result_from_before_a_trip_changes_nothing() {
 fn window_and_run_are_empty_after_a_close() {
     let mut bench = Bench::expired();
     bench.calls(2, Outcome::Success);
-    bench.calls(26, Outcome::Failure);
+    bench.calls(1, Outcome::Failure);
+    bench.after(ms(1000));
+    bench.calls(25, Outcome::Failure);
     assert_eq!(bench.state(), BreakerState::Closed);
 }
 
@@ -348,8 +376,8 @@ fn the_open_time_doubles_within_ten_seconds_of_closing_and_starts_again_after() 
 
     bench.after(ms(1000));
     bench.calls(2, Outcome::Success);
-    bench.after(ms(10_000));
-    bench.calls(27, Outcome::Failure);
+    bench.after(ms(9_000));
+    bench.trip();
     assert_eq!(
         open_time(&mut bench),
         ms(1000),
@@ -358,8 +386,8 @@ fn the_open_time_doubles_within_ten_seconds_of_closing_and_starts_again_after() 
 
     bench.after(ms(1000));
     bench.calls(2, Outcome::Success);
-    bench.after(ms(10_001));
-    bench.calls(27, Outcome::Failure);
+    bench.after(ms(9_001));
+    bench.trip();
     assert_eq!(open_time(&mut bench), ms(500), "healthy in between");
 }
 

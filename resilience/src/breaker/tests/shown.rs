@@ -22,11 +22,18 @@ fn call(breaker: &Breaker, outcome: Outcome, took: u64) -> Result<(), Rejection>
     Ok(())
 }
 
-/// From closed to open and back to closed by itself: three transitions.
-async fn go_round(breaker: &Breaker) {
-    for _ in 0..27 {
+/// The least that opens it by their share: 27 failures within a second.
+async fn trip(breaker: &Breaker) {
+    call(breaker, Outcome::Failure, 1).unwrap();
+    tokio::time::advance(ms(1000)).await;
+    for _ in 0..26 {
         call(breaker, Outcome::Failure, 1).unwrap();
     }
+}
+
+/// From closed to open and back to closed by itself: three transitions.
+async fn go_round(breaker: &Breaker) {
+    trip(breaker).await;
     assert_eq!(breaker.state(), BreakerState::Open);
     tokio::time::advance(ms(1200)).await;
     for _ in 0..2 {
@@ -53,7 +60,7 @@ async fn it_shows_the_last_trip_and_the_share_of_failures() {
 
     tokio::time::advance(ms(31_000)).await;
     assert_eq!(breaker.failure_ratio(), 0.0, "long ago");
-    let tripped = Instant::now();
+    let tripped = Instant::now() + ms(1000);
     go_round(&breaker).await;
     let trip = breaker.last_trip().unwrap();
     assert_eq!(
@@ -70,9 +77,7 @@ async fn it_shows_the_last_trip_and_the_share_of_failures() {
 #[tokio::test(start_paused = true)]
 async fn probes_that_fail_do_not_hide_why_the_circuit_opened() {
     let breaker = breaker(BreakerConfig::default());
-    for _ in 0..27 {
-        call(&breaker, Outcome::Failure, 1).unwrap();
-    }
+    trip(&breaker).await;
     tokio::time::advance(ms(1200)).await;
     for _ in 0..4 {
         call(&breaker, Outcome::Failure, 1).unwrap();
@@ -183,11 +188,9 @@ async fn a_success_that_takes_too_long_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_permit_says_whether_it_is_for_a_probe() {
     let breaker = breaker(BreakerConfig::default());
+    assert!(!breaker.permit(Instant::now()).unwrap().is_probe());
+    trip(&breaker).await;
     let now = Instant::now();
-    assert!(!breaker.permit(now).unwrap().is_probe());
-    for _ in 0..27 {
-        call(&breaker, Outcome::Failure, 1).unwrap();
-    }
     let rejection = breaker.permit(now).unwrap_err();
     assert!(matches!(
         rejection,
@@ -207,7 +210,9 @@ async fn by_itself_it_guards_whatever_else_can_fail() {
         pass.settle(outcome, Instant::now());
         Ok::<_, Rejection>(())
     };
-    for _ in 0..27 {
+    attempt(Outcome::Failure).unwrap();
+    tokio::time::advance(ms(1000)).await;
+    for _ in 0..26 {
         attempt(Outcome::Failure).unwrap();
     }
     attempt(Outcome::Success).unwrap_err();

@@ -62,6 +62,7 @@ async fn a_stream_that_breaks_off_is_a_failure_when_it_does_and_not_a_success_be
     // Nothing is known yet: one success would show as less than all failures.
     assert_eq!(layer.breaker().failure_ratio(), 0.0);
     for notes in &mut streams {
+        sleep(ms(40)).await;
         assert_eq!(layer.breaker().state(), BreakerState::Closed);
         let status = notes.message().await.unwrap_err();
         assert_eq!(
@@ -148,6 +149,7 @@ async fn trip(
 ) {
     upstream.becomes(Reply::code(Code::Unavailable));
     for _ in 0..27 {
+        sleep(ms(40)).await;
         client.watch(ask("")).await.unwrap_err();
     }
     sleep(ms(600)).await;

@@ -10,7 +10,7 @@ use resilience::{
     BreakerConfig, BreakerState, MethodConfig, Rejection, ResilienceConfig, Scope, TimeLimit,
     TimedOut,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Request, Status, Streaming};
 
 use super::{asks, client_on, declared, echo, endless, paced, server, with};
@@ -261,6 +261,7 @@ async fn a_method_may_have_a_breaker_of_its_own() {
     let of_watch = layer.breaker_of(WATCH).unwrap();
     assert!(layer.breaker_of(CHAT).is_none());
     for _ in 0..27 {
+        sleep(ms(40)).await;
         client.watch(ask("")).await.unwrap_err();
     }
     assert_eq!(of_watch.state(), BreakerState::Open);
