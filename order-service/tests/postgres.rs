@@ -163,6 +163,39 @@ async fn a_database_that_drops_all_connections_is_used_again_at_once() {
     assert!(ids.contains(&created.order_id));
 }
 
+#[tokio::test]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn a_database_that_must_prove_who_it_is_is_spoken_to_in_private() {
+    let ca = std::env::var("POSTGRES_CA").expect("POSTGRES_CA is the authority of the server");
+    let (database, users) = (database("private").await, users().await);
+
+    let proven = format!("{database}?sslmode=verify-full&sslrootcert={ca}");
+    let service = orders_on(&proven, &users).await;
+    Orders::of(&service).order().await;
+    let pool = open(&proven.parse().unwrap(), &[]).await.unwrap();
+    let in_private = "SELECT ssl::int FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let in_private: i32 = sqlx::query_scalar(in_private)
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(in_private, 1);
+
+    // By an authority that nobody knows.
+    let unproven = format!("{database}?sslmode=verify-full");
+    let settings = Settings {
+        user_service_url: users.grpc_addr().to_string(),
+        database_url: unproven.parse().unwrap(),
+        ..Settings::default()
+    };
+    let error = order_service::start(settings).await.unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("DATABASE_URL") && error.contains("certificate"),
+        "{error}"
+    );
+    assert!(!error.contains("secret"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL: run .ci/postgres"]
 async fn twenty_kills_lose_no_order_and_make_none() {
