@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | OK, and answers: NOT_FOUND, INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED | no | success |
 //! | UNAVAILABLE | idempotent methods; any, if provably not processed | failure |
-//! | DEADLINE_EXCEEDED of an attempt | idempotent methods | failure; ignored when the attempt began with less than 50 ms left |
+//! | DEADLINE_EXCEEDED of an attempt | idempotent methods | failure; ignored when the attempt began with less than 50 ms left, and its method has more |
 //! | DEADLINE_EXCEEDED of the call | no | as above |
 //! | RESOURCE_EXHAUSTED | idempotent methods, if the upstream says when | ignored |
 //! | UNKNOWN | idempotent methods, if the transport failed | failure only then |
@@ -31,8 +31,8 @@ use crate::{
     edge::{Delivery, TransportError},
 };
 
-/// An attempt that began with less time left than this says nothing about the
-/// upstream when it times out.
+/// An attempt that began with less time left than this, because others had
+/// used it up, says nothing about the upstream when it times out.
 const STARVED: Duration = Duration::from_millis(50);
 
 /// Says what a failed attempt means.
@@ -132,21 +132,37 @@ impl Classify for GrpcClassifier {
     }
 }
 
-/// `outcome`, that of `status`, unless the attempt began with so little `left`
-/// of its call's time that running out of it says nothing about the upstream.
-pub(crate) fn unless_starved(outcome: Outcome, status: &Status, left: Option<Duration>) -> Outcome {
+/// The time of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time {
+    /// What was left of its call when it began.
+    pub(crate) left: Option<Duration>,
+    /// What an attempt of its method has when nothing is short.
+    pub(crate) full: Option<Duration>,
+}
+
+impl Time {
+    /// Whether it began with so little that running out of it says nothing
+    /// about the upstream. What is always so little is meant to be.
+    fn is_starved(self) -> bool {
+        self.left
+            .is_some_and(|left| left < STARVED && self.full.is_none_or(|full| left < full))
+    }
+}
+
+/// `outcome`, that of `status`, unless the attempt was starved of time.
+pub(crate) fn unless_starved(outcome: Outcome, status: &Status, time: Time) -> Outcome {
     match status.code() {
-        Code::DeadlineExceeded if left.is_some_and(|left| left < STARVED) => Outcome::Ignored,
+        Code::DeadlineExceeded if time.is_starved() => Outcome::Ignored,
         _ => outcome,
     }
 }
 
-/// What an attempt says that began with `left` of its call's time and was
-/// dropped after `took`: nothing, unless the call's time was up. Then nobody
-/// left; somebody stopped waiting.
-pub(crate) fn dropped(left: Option<Duration>, took: Duration) -> Outcome {
-    match left {
-        Some(left) if left >= STARVED && took >= left => Outcome::Failure,
+/// What an attempt says that was dropped after `took`: nothing, unless the
+/// call's time was up. Then nobody left; somebody stopped waiting.
+pub(crate) fn dropped(time: Time, took: Duration) -> Outcome {
+    match time.left {
+        Some(left) if took >= left && !time.is_starved() => Outcome::Failure,
         _ => Outcome::Ignored,
     }
 }
@@ -215,21 +231,31 @@ mod tests {
             after: Duration::from_millis(49),
         }
         .into_status();
-        let outcome = |left| {
-            let left = Some(Duration::from_millis(left));
-            unless_starved(Outcome::Failure, &status, left)
-        };
-        assert_eq!(outcome(49), Outcome::Ignored);
-        assert_eq!(outcome(50), Outcome::Failure);
+        let outcome =
+            |left, full| unless_starved(Outcome::Failure, &status, time(Some(left), full));
+        assert_eq!(outcome(49, 250), Outcome::Ignored);
+        assert_eq!(outcome(50, 250), Outcome::Failure);
+        // As much as it ever has.
+        assert_eq!(outcome(30, 30), Outcome::Failure);
+        assert_eq!(outcome(29, 30), Outcome::Ignored);
+    }
+
+    fn time(left: Option<u64>, full: u64) -> Time {
+        Time {
+            left: left.map(Duration::from_millis),
+            full: Some(Duration::from_millis(full)),
+        }
     }
 
     #[test]
     fn a_dropped_attempt_counts_only_when_its_time_was_up() {
         let ms = Duration::from_millis;
-        assert_eq!(dropped(None, ms(1000)), Outcome::Ignored);
-        assert_eq!(dropped(Some(ms(250)), ms(249)), Outcome::Ignored);
-        assert_eq!(dropped(Some(ms(250)), ms(250)), Outcome::Failure);
-        assert_eq!(dropped(Some(ms(49)), ms(49)), Outcome::Ignored);
+        let after = |left, took| dropped(time(left, 250), ms(took));
+        assert_eq!(after(None, 1000), Outcome::Ignored);
+        assert_eq!(after(Some(250), 249), Outcome::Ignored);
+        assert_eq!(after(Some(250), 250), Outcome::Failure);
+        assert_eq!(after(Some(49), 49), Outcome::Ignored);
+        assert_eq!(dropped(time(Some(30), 30), ms(30)), Outcome::Failure);
     }
 
     #[test]

@@ -150,10 +150,10 @@ impl ResilienceConfig {
         }
     }
 
-    /// The longest deadline that any method has.
-    pub(crate) fn longest_deadline(&self) -> Option<Duration> {
+    /// The longest that a probe of any method may take.
+    pub(crate) fn longest_patience(&self) -> Option<Duration> {
         self.named_methods()
-            .filter_map(|name| self.method_policy(name).deadline)
+            .filter_map(|name| self.method_policy(name).patience())
             .chain([self.deadline])
             .max()
     }

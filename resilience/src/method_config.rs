@@ -123,6 +123,16 @@ impl MethodPolicy {
         }
     }
 
+    /// How long an attempt may take, when nothing is short.
+    pub(crate) fn attempt_time(&self) -> Option<Duration> {
+        self.attempt_timeout.or(self.deadline)
+    }
+
+    /// How long a probe of the breaker may take.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.deadline.or(self.attempt_timeout)
+    }
+
     /// Whether a response is held back until its first message.
     pub(crate) fn holds(&self) -> bool {
         !self.streaming && self.commit == Commit::FirstMessage

@@ -79,7 +79,7 @@ impl Circuit {
         let dice = config
             .seed
             .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let window = Window::new(config.window, now);
+        let window = Window::new(config.window, config.failure_ratio, now);
         let machine = StateMachine::new(config);
         Self {
             gate: Gate::new(machine.snapshot(), now),

@@ -42,7 +42,7 @@ pub use self::{
 };
 use self::{snapshot::Permit, window::STRETCH_MAX};
 use crate::{
-    classify::{self, Outcome},
+    classify::{self, Outcome, Time},
     config::{ConfigError, ordered, positive, require},
     context::Context,
     guard::{Admission, End, Guarded, Over, Policy},
@@ -67,18 +67,19 @@ use crate::{
 pub struct BreakerConfig {
     /// Opens when the window is sure that at least this share of attempts
     /// fails; more than 0, at most 0.99. "Sure" is the lower end of Wilson's
-    /// interval at z = 2.58, so that it takes at least 27 attempts at 0.8; and
-    /// they must cover half of the window, because failures are often known at
+    /// interval at z = 2.58, so that it takes at least 27 attempts at 0.8, 60
+    /// at 0.9 and 659 at 0.99; and they must cover half of the window, because failures are often known at
     /// once and the successes of the same moment are not.
     pub failure_ratio: f64,
     /// How far the window looks back, in steps of 200 ms; at most 30 s. While
-    /// it holds fewer than 30 attempts it is stretched, to 30 s, so that a
-    /// client of a few calls a second is protected too.
+    /// it holds fewer attempts than it takes to be sure (and 3, or 30 in all) it
+    /// is stretched, to 30 s, so that a client of a few calls a second is
+    /// protected too.
     pub window: Duration,
     /// Opens on this many failures in a row, at least 1...
     pub consecutive_failures: u32,
-    /// ...when the first of them settled at least this long ago. All must lie
-    /// within 30 s.
+    /// ...when the first of them settled at least this long ago; at most 15 s.
+    /// All must lie within 30 s.
     pub consecutive_at_least: Duration,
     /// How long it stays open at first, ±20 %.
     pub open_initial: Duration,
@@ -93,8 +94,9 @@ pub struct BreakerConfig {
     pub probes_to_close: u32,
     /// Probes that have not been heard of for this long have failed.
     pub probe_timeout: Duration,
-    /// Successes that take longer than this count as failures. `None`: only the
-    /// result counts.
+    /// Successes that take longer than this count as failures: to any effect,
+    /// it is shorter than the attempt timeout. Streaming methods may last as
+    /// long as they like. `None`: only the result counts.
     pub slow_after: Option<Duration>,
     /// Seeds the jitter of the open time. `None`: at random.
     pub seed: Option<u64>,
@@ -143,8 +145,8 @@ impl BreakerConfig {
         ordered(
             "breaker.consecutive_at_least",
             self.consecutive_at_least,
-            "the longest stretch",
-            STRETCH_MAX,
+            "half of the longest stretch",
+            STRETCH_MAX / 2,
         )?;
         positive("breaker.open_initial", self.open_initial)?;
         positive("breaker.open_max", self.open_max)?;
@@ -288,12 +290,13 @@ impl BreakerPolicy {
     }
 }
 
-/// A probe may take as long as a call: one that is still under way must not be
-/// taken for lost, or a slow upstream would never be let back in.
+/// A probe may take as long as a call, or where that has no end as an attempt:
+/// one that is still under way must not be taken for lost, or a slow upstream
+/// would never be let back in.
 fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) -> BreakerConfig {
     let longest = match method {
-        Some(method) => upstream.config().method_policy(method).deadline,
-        None => upstream.config().longest_deadline(),
+        Some(method) => upstream.config().method_policy(method).patience(),
+        None => upstream.config().longest_patience(),
     };
     BreakerConfig {
         probe_timeout: config.probe_timeout.max(longest.unwrap_or_default()),
@@ -329,10 +332,8 @@ impl Policy for BreakerPolicy {
         let method = context.known_method();
         if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
             if self.upstream.policy(method).streaming {
-                let now = Instant::now();
-                let took = || now.saturating_duration_since(context.started);
                 let breaker = self.by_method.get(method);
-                breaker.settle(probe, Outcome::Success, took, now);
+                breaker.settle(probe, Outcome::Success, as_long_as_it_likes, Instant::now());
             } else {
                 *permit = Some(probe);
             }
@@ -342,15 +343,31 @@ impl Policy for BreakerPolicy {
     #[inline]
     fn ended(&self, permit: &mut Option<Permit>, context: &Context, end: End<'_>, over: Over) {
         let Some(permit) = permit.take() else { return };
+        let method = context.known_method();
+        let policy = self.upstream.policy(method);
+        let time = Time {
+            left: context.left(),
+            full: policy.attempt_time(),
+        };
         let outcome = match end {
             End::Ok => Outcome::Success,
             End::Failed(status) => {
                 let outcome = self.upstream.outcome(status);
-                classify::unless_starved(outcome, status, context.left())
+                classify::unless_starved(outcome, status, time)
             }
-            End::Dropped => classify::dropped(context.left(), over.took),
+            End::Dropped => classify::dropped(time, over.took),
         };
-        let breaker = self.by_method.get(context.known_method());
-        breaker.settle(permit, outcome, || over.took, over.at);
+        let took = if policy.streaming {
+            as_long_as_it_likes()
+        } else {
+            over.took
+        };
+        let breaker = self.by_method.get(method);
+        breaker.settle(permit, outcome, || took, over.at);
     }
+}
+
+/// How slow a stream is: how long it lasts says nothing about that.
+fn as_long_as_it_likes() -> Duration {
+    Duration::ZERO
 }

@@ -10,9 +10,6 @@ use super::ring::{BUCKET, BUCKETS, Key, Ring, index};
 pub(super) const STRETCH_MAX: Duration =
     Duration::from_millis(BUCKET.as_millis() as u64 * BUCKETS as u64);
 
-/// While the window holds fewer attempts than this it is stretched back.
-const ENOUGH: u32 = 30;
-
 /// One standard normal quantile: 99.5 % one-sided.
 const Z: f64 = 2.58;
 
@@ -26,6 +23,8 @@ pub(super) struct Window {
     start: Instant,
     /// Buckets that it spans before it is stretched.
     within: usize,
+    /// While it holds fewer attempts than this it is stretched back.
+    enough: u32,
     successes: Ring,
     failures: Ring,
 }
@@ -45,11 +44,14 @@ pub(super) struct Mark {
 }
 
 impl Window {
-    pub(super) fn new(length: Duration, now: Instant) -> Self {
+    /// One that looks back for `length`, for who wants to be sure whether this
+    /// `share` of attempts fails.
+    pub(super) fn new(length: Duration, share: f64, now: Instant) -> Self {
         let buckets = length.as_millis().div_ceil(BUCKET.as_millis());
         Self {
             start: now,
             within: usize::try_from(buckets).unwrap_or(BUCKETS).max(1),
+            enough: enough(share),
             successes: Ring::new(),
             failures: Ring::new(),
         }
@@ -71,7 +73,7 @@ impl Window {
     pub(super) fn counts(&self, epoch: u64, now: Instant) -> Counts {
         let mut counts = Counts::default();
         for (age, index) in (0..=self.index(now)).rev().take(BUCKETS).enumerate() {
-            if age >= self.within && counts.total() >= ENOUGH {
+            if age >= self.within && counts.total() >= self.enough {
                 break;
             }
             let key = Key::new(index, epoch);
@@ -171,6 +173,15 @@ impl Counts {
     }
 }
 
+/// A few more attempts than it takes, when all of them fail, to be sure that
+/// `share` of them do; 30 at least.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn enough(share: f64) -> u32 {
+    // Where all fail, the lower end of the interval is n / (n + z²).
+    let sure = Z * Z * share / (1.0 - share);
+    (sure.ceil() as u32).saturating_add(3).max(30)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,6 +207,16 @@ mod tests {
     }
 
     #[test]
+    fn enough_is_enough_to_be_sure_of_any_share() {
+        assert_eq!([0.1, 0.8, 0.9, 0.99].map(enough), [30, 30, 63, 662]);
+        for percent in 1..=99 {
+            let share = f64::from(percent) / 100.0;
+            let sure = counts(0, enough(share)).confident_failure_ratio();
+            assert!(sure >= share, "{share}");
+        }
+    }
+
+    #[test]
     fn eighty_percent_seen_is_not_eighty_percent_sure() {
         assert!(counts(20, 80).confident_failure_ratio() < 0.7);
         assert!(counts(200, 1000).confident_failure_ratio() > 0.8);
@@ -204,7 +225,7 @@ mod tests {
     #[test]
     fn a_busy_window_holds_two_seconds() {
         let start = Instant::now();
-        let window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), 0.8, start);
         for tick in 0..100 {
             let now = start + ms(tick * 100);
             if tick < 50 {
@@ -226,7 +247,7 @@ mod tests {
     #[test]
     fn a_quiet_window_stretches_to_thirty_seconds_and_no_further() {
         let start = Instant::now();
-        let window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), 0.8, start);
         for second in 0..60 {
             window.failure(0, start + ms(second * 1000));
         }
@@ -239,7 +260,7 @@ mod tests {
     fn it_is_half_full_when_it_knows_of_half_its_length() {
         let start = Instant::now();
         for outcome in [Window::success, Window::failure] {
-            let window = Window::new(ms(2000), start);
+            let window = Window::new(ms(2000), 0.8, start);
             outcome(&window, 0, start + ms(300));
             outcome(&window, 0, start + ms(1_199));
             assert!(!window.is_half_full(0, start + ms(1_199)));
@@ -249,7 +270,7 @@ mod tests {
             assert!(!window.is_half_full(1, start + ms(1_200)));
         }
         // One that is no longer than a bucket has no half.
-        let shortest = Window::new(ms(200), start);
+        let shortest = Window::new(ms(200), 0.8, start);
         shortest.failure(0, start);
         assert!(shortest.is_half_full(0, start));
     }
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn in_another_epoch_it_knows_nothing() {
         let start = Instant::now();
-        let window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), 0.8, start);
         window.failure(1, start);
         assert_eq!(window.counts(2, start), counts(0, 0));
         assert_eq!(window.counts(1, start), counts(0, 1));
@@ -266,7 +287,7 @@ mod tests {
     #[test]
     fn a_success_after_the_mark_is_seen_wherever_it_falls() {
         let start = Instant::now();
-        let window = Window::new(ms(2000), start);
+        let window = Window::new(ms(2000), 0.8, start);
         window.success(0, start + ms(210));
         let mark = window.mark(Mark::default(), 0, start + ms(220));
         assert!(!window.succeeded_since(mark, 0, start + ms(25_000)));
@@ -280,7 +301,7 @@ mod tests {
             "of another epoch"
         );
         for later in [230, 5_000] {
-            let window = Window::new(ms(2000), start);
+            let window = Window::new(ms(2000), 0.8, start);
             window.success(0, start + ms(210));
             window.success(0, start + ms(later));
             assert!(
@@ -299,7 +320,7 @@ mod tests {
             idle in 0_u64..40_000,
         ) {
             let start = Instant::now();
-            let window = Window::new(ms(length), start);
+            let window = Window::new(ms(length), 0.8, start);
             let mut list = Vec::new();
             let mut now = 0;
             for (wait, failed) in outcomes {

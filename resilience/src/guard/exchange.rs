@@ -1,7 +1,7 @@
 //! The exchange that a policy watches over.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
@@ -31,8 +31,8 @@ pin_project! {
         // Fires when time is up.
         #[pin]
         timer: T,
-        // Messages that came without a pause.
-        unbroken: u32,
+        // Whether a message has come.
+        begun: bool,
     }
 }
 
@@ -42,7 +42,7 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
             inner,
             watch: Watch::new(policy, context),
             timer: T::default(),
-            unbroken: 0,
+            begun: false,
         }
     }
 
@@ -50,6 +50,7 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
     #[inline]
     fn send(self: Pin<&mut Self>, request: Request<Body>) {
         let this = self.project();
+        *this.begun = false;
         let _entered = this.watch.entered();
         this.inner.start(request, this.watch.context);
     }
@@ -68,7 +69,6 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
     /// There is nothing yet. Ready with the status to end with when time is up.
     fn poll_expired(self: Pin<&mut Self>, turn: &mut Turn<'_, '_>) -> Poll<Status> {
         let this = self.project();
-        *this.unbroken = 0;
         let Some(expires) = this.watch.expires() else {
             return Poll::Pending;
         };
@@ -81,11 +81,10 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
     fn message(self: Pin<&mut Self>, turn: &mut Turn<'_, '_>) -> Option<Status> {
         let this = self.project();
         this.watch.message();
-        // A stream that never pauses would never let the timer be asked. Only
-        // now and then, for this looks at the clock.
-        const EVERY: u32 = 32;
-        *this.unbroken = (*this.unbroken + 1) % EVERY;
-        if *this.unbroken > 0 {
+        // The first counts, even when time is up as well. After that, a stream
+        // that never pauses, or never does for its reader, would never let the
+        // timer be asked.
+        if !mem::replace(this.begun, true) {
             return None;
         }
         (turn.now() >= this.watch.expires()?).then(|| this.watch.expired())

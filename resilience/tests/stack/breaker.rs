@@ -77,6 +77,19 @@ async fn a_hung_upstream_trips_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hang_trips_the_breaker_of_a_client_that_waits_only_a_moment() {
+    let upstream = Upstream::always(Reply::Hang);
+    let config = ResilienceConfig {
+        deadline: ms(40),
+        attempt_timeout: ms(30),
+        ..no_retries()
+    };
+    let (mut client, layer) = upstream.client(config);
+    fail(&mut client).await;
+    assert_eq!(layer.breaker().state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_in_trailers_trips_the_breaker_too() {
     let upstream = Upstream::always(Reply::MessageThenTrailers(Code::Unavailable));
     let (mut client, layer) = upstream.client(no_retries());

@@ -22,7 +22,7 @@ impl Bench {
     fn with(config: BreakerConfig) -> Self {
         let now = Instant::now();
         Self {
-            window: Window::new(config.window, now),
+            window: Window::new(config.window, config.failure_ratio, now),
             machine: StateMachine::new(config),
             now,
             transitions: Vec::new(),

@@ -69,7 +69,7 @@ impl Pair {
         };
         Self {
             circuit: Circuit::new("upstream", config.clone(), now),
-            window: Window::new(config.window, now),
+            window: Window::new(config.window, config.failure_ratio, now),
             machine: StateMachine::new(config),
             dice: fastrand::Rng::with_seed(7),
             now,

@@ -1,8 +1,17 @@
 //! What counts is the end of the stream.
 
-use resilience::BreakerState;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message as _;
+use resilience::{BreakerState, MethodConfig, TimeLimit};
 use tokio::time::sleep;
-use tonic::{Code, Status, Streaming};
+use tokio_stream::{StreamExt as _, iter, pending};
+use tonic::{Code, Status, Streaming, body::Body};
+use tower::service_fn;
 
 use super::{client_on, declared, endless, server, with};
 use crate::{
@@ -222,6 +231,71 @@ async fn a_probe_without_any_limit_does_not_keep_the_circuit_half_open() {
     }
     drop(lost);
     assert_eq!(layer.breaker().state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_may_take_long_is_waited_for() {
+    // Longer than any call has by default.
+    let slow = MethodConfig {
+        deadline: TimeLimit::None,
+        attempt_timeout: TimeLimit::After(ms(10_000)),
+        ..MethodConfig::default()
+    };
+    let upstream = Upstream::always(Reply::Valid);
+    let (mut client, layer) = client_on(upstream.clone(), with(WATCH, slow));
+    trip(&upstream, &mut client).await;
+
+    upstream.becomes(Reply::After(ms(3_000), Box::new(Reply::Valid)));
+    let mut calls = Vec::new();
+    for _ in 0..40 {
+        let mut client = client.clone();
+        calls.push(tokio::spawn(async move {
+            let notes = client.watch(ask("")).await;
+            notes?.into_inner().message().await
+        }));
+        sleep(ms(100)).await;
+    }
+    assert_eq!(layer.breaker().state(), BreakerState::Closed);
+    drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lasts_is_not_slow() {
+    let mut config = with(WATCH, endless());
+    config.breaker.slow_after = Some(ms(100));
+    let (mut client, layer) = client_on(ends(Ok(note("last"))), config);
+    let mut notes = client.watch(ask("")).await.unwrap().into_inner();
+    while notes.message().await.unwrap().is_some() {}
+    assert_eq!(layer.breaker().failure_ratio(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_stream_holds_for_a_reader_that_is_slower_than_it() {
+    // Twenty messages that are there at once, a frame each, and nothing more.
+    let service = service_fn(|_: Request<Body>| async {
+        let mut message = vec![0, 0, 0, 0, 0];
+        note("waits").encode(&mut message).unwrap();
+        message[4] = u8::try_from(message.len() - 5).unwrap();
+        let frame = move |_| Ok::<_, Status>(Frame::data(Bytes::from(message.clone())));
+        let frames = iter(0..20).map(frame).chain(pending());
+        let mut response = Response::new(Body::new(StreamBody::new(frames)));
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert("content-type", grpc);
+        Ok::<_, Infallible>(response)
+    });
+    let (mut client, layer) = client_on(service, declared());
+    let mut notes = client.watch(ask("")).await.unwrap().into_inner();
+    let mut read = 0;
+    let status = loop {
+        match notes.message().await {
+            Ok(_) => read += 1,
+            Err(status) => break status,
+        }
+        sleep(ms(300)).await;
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    // At 0, 300, 600 and 900 ms of a second.
+    assert_eq!((read, layer.in_flight()), (4, 0));
 }
 
 #[tokio::test(start_paused = true)]
