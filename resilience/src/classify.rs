@@ -48,7 +48,8 @@ pub trait Classify: fmt::Debug + Send + Sync {
 
     /// What the attempt says about the health of the upstream.
     /// [`Outcome::Success`] means that the call worked and the answer is no: it
-    /// counts as such for the budget, and as `ok` in metrics.
+    /// counts as such for the budget, unless it is retried, and as `ok` in
+    /// metrics.
     fn outcome(&self, status: &Status) -> Outcome;
 }
 

@@ -1,6 +1,6 @@
 //! What can be set, in one place, and the rules that settings must keep.
 
-use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, error::Error, fmt, time::Duration};
 
 use crate::{
     breaker::BreakerConfig,
@@ -114,7 +114,9 @@ impl ResilienceConfig {
         for (name, config) in &self.overrides {
             self.method_policy(name).validate(name)?;
             if let Some(breaker) = &config.breaker {
-                breaker.validate()?;
+                breaker
+                    .validate()
+                    .map_err(|error| error.of_override(name))?;
             }
         }
         Ok(())
@@ -167,7 +169,7 @@ impl ResilienceConfig {
         };
         match self.overrides.get(name) {
             Some(config) => policy.overridden(config),
-            None => policy,
+            None => policy.overridden(&MethodConfig::default()),
         }
     }
 }
@@ -175,7 +177,7 @@ impl ResilienceConfig {
 /// A setting that breaks a rule; found at start-up, before the first call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    field: &'static str,
+    field: Cow<'static, str>,
     rule: String,
     value: String,
 }
@@ -187,17 +189,26 @@ impl ConfigError {
         value: impl fmt::Display,
     ) -> Self {
         Self {
-            field,
+            field: field.into(),
             rule: rule.into(),
             value: value.to_string(),
+        }
+    }
+
+    /// The same, of the settings of one method.
+    fn of_override(self, method: &str) -> Self {
+        Self {
+            field: format!("overrides.{}", self.field).into(),
+            value: format!("{} for {method}", self.value),
+            ..self
         }
     }
 
     /// The field, as a path from [`ResilienceConfig`] or
     /// [`ConnectConfig`](crate::ConnectConfig): `breaker.window`.
     #[must_use]
-    pub fn field(&self) -> &'static str {
-        self.field
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// What the value must be: `more than zero`.
@@ -322,6 +333,27 @@ mod tests {
             .unwrap_err();
             assert_eq!(error.rule(), "named package.Service/Method", "{name}");
         }
+    }
+
+    #[test]
+    fn a_setting_of_one_method_is_named_with_it() {
+        let own = MethodConfig {
+            breaker: Some(BreakerConfig {
+                probes: 0,
+                ..BreakerConfig::default()
+            }),
+            ..MethodConfig::default()
+        };
+        let error = ResilienceConfig {
+            overrides: [("feed.Feed/Report".to_owned(), own)].into(),
+            ..ResilienceConfig::default()
+        }
+        .validate()
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "overrides.breaker.probes must be 1 to 1000, but is 0 for feed.Feed/Report"
+        );
     }
 
     #[test]

@@ -194,7 +194,9 @@ pub mod layers {
     pub use crate::{
         attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer, AttemptTimeoutPolicy},
         breaker::{BreakerLayer, BreakerPolicy, CircuitBreaker},
-        deadline::{DeadlineLayer, DeadlinePolicy, InboundDeadline, WithDeadline},
+        deadline::{
+            DeadlineLayer, DeadlinePolicy, InboundDeadline, InboundDeadlineFuture, WithDeadline,
+        },
         edge::{Edge, EdgeBody, EdgeFuture, EdgeLayer},
         exchange::{ExchangeBody, ExchangeFuture, Sent},
         guard::{Guarded, GuardedExchange, OneTimer},

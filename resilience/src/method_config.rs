@@ -47,12 +47,15 @@ pub struct MethodConfig {
     /// the first attempt.
     pub idempotent: Option<bool>,
     /// Whether its response is a stream. Its head is passed on at once then,
-    /// and the attempt timeout, and a probe of the breaker, end at its first
-    /// message.
+    /// unless `commit` says otherwise, and the attempt timeout, and a probe of
+    /// the breaker, end at its first message.
     pub streaming: Option<bool>,
     /// Attempts per call, the first included; 1 to 5.
     pub max_attempts: Option<u32>,
-    /// When a response is final.
+    /// When a response is final. A streaming method for which
+    /// [`Commit::FirstMessage`] is said here is retried until then, and its
+    /// caller waits for the head until then: not for one that itself waits for
+    /// the head before it says anything.
     pub commit: Option<Commit>,
     /// Whether it takes a slot of the concurrency limit. A stream that lasts
     /// for hours would hold one for hours.
@@ -112,13 +115,19 @@ pub(crate) struct MethodPolicy {
 impl MethodPolicy {
     /// This, where `config` says nothing else.
     pub(crate) fn overridden(&self, config: &MethodConfig) -> Self {
+        let streaming = config.streaming.unwrap_or(self.streaming);
+        let usual = if streaming {
+            Commit::Headers
+        } else {
+            self.commit
+        };
         Self {
             deadline: config.deadline.or(self.deadline),
             attempt_timeout: config.attempt_timeout.or(self.attempt_timeout),
             idempotent: config.idempotent.unwrap_or(self.idempotent),
-            streaming: config.streaming.unwrap_or(self.streaming),
+            streaming,
             max_attempts: config.max_attempts.unwrap_or(self.max_attempts),
-            commit: config.commit.unwrap_or(self.commit),
+            commit: config.commit.unwrap_or(usual),
             limited: config.limited.unwrap_or(self.limited),
         }
     }
@@ -135,7 +144,7 @@ impl MethodPolicy {
 
     /// Whether a response is held back until its first message.
     pub(crate) fn holds(&self) -> bool {
-        !self.streaming && self.commit == Commit::FirstMessage
+        self.commit == Commit::FirstMessage
     }
 
     /// Checks the values of `method`, and against each other.

@@ -62,6 +62,17 @@ impl Rejection {
         status.source()?.downcast_ref()
     }
 
+    /// As metrics and messages show it: `circuit_open`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::CircuitOpen { .. } => "circuit_open",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::QueueTimeout { .. } => "queue_timeout",
+            Self::DeadlineExceeded => "deadline",
+        }
+    }
+
     /// The gRPC code that callers see.
     #[must_use]
     pub fn code(&self) -> Code {

@@ -206,6 +206,26 @@ async fn failures_are_retried_and_every_attempt_carries_its_time() {
     running.stop().await;
 }
 
+/// tonic says so in the body of the request. On a connection that is a stream
+/// which its client resets, and looks like a failure of the upstream.
+#[tokio::test]
+async fn a_request_that_cannot_be_made_is_not_sent_and_says_why() {
+    let running = serve(anywhere()).await;
+    let stack = stack();
+    let mut client =
+        UserServiceClient::new(stack.layer(channel(running.address))).max_encoding_message_size(8);
+    for _ in 0..100 {
+        let status = client.validate_user(request()).await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange);
+        let why = "the limit is: 8 bytes";
+        assert!(status.message().contains(why), "{status}");
+    }
+    assert_eq!(running.users.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(stack.breaker().failure_ratio(), 0.0);
+    assert_eq!((stack.in_flight(), stack.budget_tokens()), (0, 20.0));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn compression_passes_through_and_is_replayed() {
     let running = serve(anywhere()).await;

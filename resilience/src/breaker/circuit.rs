@@ -28,7 +28,9 @@
 //! - *A success is counted while a failure reads the window.* It is seen or
 //!   not, as if it had come before or after. The run of failures is broken by
 //!   what the window holds, so it is seen there by the next failure at the
-//!   latest.
+//!   latest; unless its thread was held up, with the time in hand, until a later
+//!   failure had looked at a later bucket. Then it is in the window, and the run
+//!   goes on.
 //! - *The circuit changes between a success reading the gate and counting
 //!   itself*, be its thread suspended for a minute. The word it changes says
 //!   which epoch it counts. Either it still counts the epoch of the success,

@@ -23,22 +23,22 @@ pub(super) struct Run {
 impl Run {
     /// One failure more, or the first of another run.
     pub(super) fn extend(&mut self, window: &Window, epoch: u64, now: Instant) {
+        let (succeeded, mark) = window.succeeded_since(self.mark, epoch, now);
         // One that began too long ago does not count.
-        let goes_on = self.since.is_some()
-            && self.lasted(now) <= STRETCH_MAX
-            && !self.is_broken(window, epoch, now);
+        let goes_on = self.since.is_some() && self.lasted(now) <= STRETCH_MAX && !succeeded;
         if goes_on {
             self.length = self.length.saturating_add(1);
         } else {
             self.length = 1;
             self.since = Some(now);
         }
-        self.mark = window.mark(self.mark, epoch, now);
+        self.mark = mark;
     }
 
     /// Whether a success came after the last of them.
+    #[cfg(test)]
     pub(super) fn is_broken(&self, window: &Window, epoch: u64, now: Instant) -> bool {
-        window.succeeded_since(self.mark, epoch, now)
+        window.succeeded_since(self.mark, epoch, now).0
     }
 
     pub(super) fn length(&self) -> u32 {

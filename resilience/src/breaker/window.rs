@@ -99,29 +99,31 @@ impl Window {
             .any(|key| self.failures.get(key) > 0 || self.successes.get(key) > 0)
     }
 
-    /// Notes the successes of this moment, which comes after `last`.
-    pub(super) fn mark(&self, last: Mark, epoch: u64, now: Instant) -> Mark {
+    /// Whether a success of `epoch` came after `mark`, in the last 30 s, and the
+    /// mark of this moment. Each count is read once: a success is before that,
+    /// and seen now, or after, and seen next time.
+    pub(super) fn succeeded_since(&self, mark: Mark, epoch: u64, now: Instant) -> (bool, Mark) {
         // Not back in time: two threads may look at the clock in one order and
         // come here in the other.
-        let index = self.index(now).max(last.index);
-        Mark {
-            index,
-            successes: self.successes.get(Key::new(index, epoch)),
-        }
-    }
-
-    /// Whether a success of `epoch` came after `mark`, in the last 30 s.
-    pub(super) fn succeeded_since(&self, mark: Mark, epoch: u64, now: Instant) -> bool {
         let newest = self.index(now).max(mark.index);
-        (mark.index..=newest).rev().take(BUCKETS).any(|index| {
+        let mut succeeded = false;
+        let mut next = Mark {
+            index: newest,
+            successes: 0,
+        };
+        for index in (mark.index..=newest).rev().take(BUCKETS) {
             let successes = self.successes.get(Key::new(index, epoch));
             let before = if index == mark.index {
                 mark.successes
             } else {
                 0
             };
-            successes > before
-        })
+            succeeded |= successes > before;
+            if index == newest {
+                next.successes = successes;
+            }
+        }
+        (succeeded, next)
     }
 
     #[cfg(test)]
@@ -289,25 +291,21 @@ mod tests {
         let start = Instant::now();
         let window = Window::new(ms(2000), 0.8, start);
         window.success(0, start + ms(210));
-        let mark = window.mark(Mark::default(), 0, start + ms(220));
-        assert!(!window.succeeded_since(mark, 0, start + ms(25_000)));
+        let (_, mark) = window.succeeded_since(Mark::default(), 0, start + ms(220));
+        let since = |window: &Window, at| window.succeeded_since(mark, 0, start + ms(at));
+        assert!(!since(&window, 25_000).0);
         // By a clock that was looked at before.
-        assert!(!window.succeeded_since(mark, 0, start + ms(190)));
-        assert_eq!(window.mark(mark, 0, start + ms(190)), mark);
+        assert_eq!(since(&window, 190), (false, mark));
 
         window.success(1, start + ms(230));
-        assert!(
-            !window.succeeded_since(mark, 0, start + ms(240)),
-            "of another epoch"
-        );
+        assert!(!since(&window, 240).0, "of another epoch");
         for later in [230, 5_000] {
             let window = Window::new(ms(2000), 0.8, start);
             window.success(0, start + ms(210));
             window.success(0, start + ms(later));
-            assert!(
-                window.succeeded_since(mark, 0, start + ms(25_000)),
-                "{later}"
-            );
+            let (succeeded, next) = since(&window, 25_000);
+            assert!(succeeded, "{later}");
+            assert!(!window.succeeded_since(next, 0, start + ms(25_000)).0);
         }
     }
 

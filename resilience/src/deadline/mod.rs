@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower_layer::Layer;
 
-pub use self::server::{InboundDeadline, InboundDeadlineLayer};
+pub use self::server::{InboundDeadline, InboundDeadlineFuture, InboundDeadlineLayer};
 use crate::{
     cause,
     config::LONGEST,

@@ -145,8 +145,8 @@ impl RetryBudget for TokenBucket {
     }
 }
 
-/// What was paid for one retry. Dropped before the retry is sent, it goes back;
-/// after that it is spent, unless the retry succeeds.
+/// What was paid for one retry. Dropped before the retry begins, it goes back;
+/// after that it is spent, unless the retry succeeds or is refused.
 #[derive(Debug)]
 pub(crate) struct Withdrawal {
     budget: Arc<dyn RetryBudget>,
@@ -162,7 +162,7 @@ impl Withdrawal {
         })
     }
 
-    /// The retry is on its way.
+    /// The retry begins.
     pub(crate) fn sent(&mut self) {
         self.sent = true;
     }

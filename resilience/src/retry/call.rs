@@ -27,8 +27,11 @@ pub(super) struct Call {
     transparent: u32,
     /// Retries since the upstream last named a delay.
     backoffs: u32,
-    /// What was paid for the retry that is waiting or under way.
+    /// What was paid for the retry that is waiting or under way, or that was
+    /// not processed and is sent again.
     withdrawal: Option<Withdrawal>,
+    /// Whether the attempt under way is a transparent retry.
+    again: bool,
     /// The last real failure.
     last: Option<Status>,
     /// Counts the retries when the call is over, however it ends.
@@ -44,17 +47,24 @@ pub(super) enum Next {
 }
 
 impl Call {
-    /// A call whose first attempt is `first`.
+    /// A call whose first attempt is `first`, and can be made again from
+    /// `replay`.
     #[inline]
-    pub(super) fn of(first: &mut Request<Body>, context: &mut Context, shared: &Shared) -> Self {
+    pub(super) fn of(
+        first: &Request<Body>,
+        replay: Replay,
+        context: &mut Context,
+        shared: &Shared,
+    ) -> Self {
         context.method(&shared.upstream, first);
         Self {
             context: *context,
-            replay: Replay::of(first, shared.config.replay_bytes_max),
+            replay,
             attempts: 1,
             transparent: 0,
             backoffs: 0,
             withdrawal: None,
+            again: false,
             last: None,
             tally: None,
         }
@@ -90,12 +100,6 @@ impl Call {
         if let Some(rejection) = Rejection::of(&status).cloned() {
             return Next::Finish(self.refused(rejection, status, shared));
         }
-        if shared.upstream.is_answer(&status) {
-            // The upstream works, and what was paid for the attempt goes back.
-            settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
-        }
-        // Else it is spent.
-        self.withdrawal = None;
         let policy = self.policy(shared);
         let failed = Failed {
             status: &status,
@@ -110,10 +114,18 @@ impl Call {
         };
         let backoff = || shared.backoff.delay(self.backoffs + 1, shared.dice());
         let reason = match decide(&failed, backoff) {
+            Decision::Stop(reason) if shared.upstream.is_answer(&status) => {
+                // The upstream works, and what was paid for the attempt goes
+                // back. That an answer is not asked for again is no news.
+                settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
+                return Next::Finish(self.because(reason, None, status));
+            }
             Decision::Stop(reason) => reason,
-            Decision::Transparent => match self.again() {
+            // What was paid for the attempt is for the next one still.
+            Decision::Transparent => match self.request() {
                 Some(request) => {
                     tracing::debug!(failure = %status.code(), "not processed: sent again");
+                    self.again = true;
                     self.transparent += 1;
                     self.tally(shared).transparent += 1;
                     self.last = Some(status);
@@ -124,7 +136,9 @@ impl Call {
             Decision::Retry { delay, pushback } => match Withdrawal::from(&shared.budget) {
                 Some(withdrawal) => {
                     tracing::debug!(failure = %status.code(), ?delay, pushback, "to be retried");
+                    // What was paid for the last one is spent.
                     self.withdrawal = Some(withdrawal);
+                    self.again = false;
                     // After a pushback the backoff starts over (gRFC A6).
                     self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
                     self.tally(shared).delay += delay;
@@ -143,16 +157,13 @@ impl Call {
         let Some(last) = self.last.take() else {
             return status;
         };
-        match self.withdrawal.take() {
-            Some(withdrawal) => {
-                withdrawal.refund();
-                self.attempts -= 1;
-                self.tally(shared).retries -= 1;
-            }
-            None => {
-                self.transparent -= 1;
-                self.tally(shared).transparent -= 1;
-            }
+        if self.again {
+            self.transparent -= 1;
+            self.tally(shared).transparent -= 1;
+        } else if let Some(withdrawal) = self.withdrawal.take() {
+            withdrawal.refund();
+            self.attempts -= 1;
+            self.tally(shared).retries -= 1;
         }
         // The caller sees what really happened before.
         self.stop(StopReason::Refused, Some(rejection), last, shared)
@@ -170,7 +181,7 @@ impl Call {
             .is_none_or(|left| !left.is_zero())
         {
             self.attempts += 1;
-            if let Some(request) = self.again() {
+            if let Some(request) = self.request() {
                 self.tally(shared).retries += 1;
                 return Ok(request);
             }
@@ -186,7 +197,7 @@ impl Call {
 
     /// The request again. The upstream is told how many attempts came before
     /// (gRFC A6).
-    fn again(&self) -> Option<Request<Body>> {
+    fn request(&self) -> Option<Request<Body>> {
         let mut request = self.replay.again()?;
         if self.attempts > 1 {
             let previous = HeaderValue::from(self.attempts - 1);
@@ -203,7 +214,7 @@ impl Call {
             withdrawal.sent();
         }
         let previous = self.attempts + self.transparent - 1;
-        self.context.retry(now, previous, self.withdrawal.is_none())
+        self.context.retry(now, previous, self.again)
     }
 
     fn stop(
@@ -215,6 +226,11 @@ impl Call {
     ) -> Status {
         tracing::debug!(reason = reason.as_str(), failure = %last.code(), "not retried");
         shared.stopped.count(reason);
+        self.because(reason, rejection, last)
+    }
+
+    /// `last`, and why it is the last.
+    fn because(&self, reason: StopReason, rejection: Option<Rejection>, last: Status) -> Status {
         RetryStopped {
             reason,
             attempts: self.attempts + self.transparent,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::{pushback::Pushback, replay::Why};
-use crate::classify::RetryRule;
+use crate::{
+    classify::RetryRule,
+    deadline::{Scope, TimedOut},
+};
 
 /// What is known when an attempt has failed.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub enum StopReason {
     Attempts,
     /// The retry budget is empty.
     Budget,
-    /// The wait would end after the deadline.
+    /// The deadline has passed, or the wait would end after it.
     Deadline,
     /// The upstream asked not to be called again.
     Pushback,
@@ -132,6 +135,7 @@ pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) ->
         };
     }
     let may = match rule {
+        RetryRule::Never if is_out_of_time(failed.status) => Err(StopReason::Deadline),
         RetryRule::Never => Err(StopReason::NotRetryable),
         RetryRule::NotProcessed => Ok(()),
         RetryRule::IdempotentWithPushback if pushback.is_none() => Err(StopReason::NotRetryable),
@@ -161,6 +165,11 @@ pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) ->
         return Stop(StopReason::Deadline);
     }
     Decision::Retry { delay, pushback }
+}
+
+/// Whether the deadline of the call is what ended the attempt.
+fn is_out_of_time(status: &Status) -> bool {
+    TimedOut::of(status).is_some_and(|timed_out| timed_out.scope == Scope::Call)
 }
 
 #[cfg(test)]

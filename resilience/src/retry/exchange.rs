@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future as _,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
@@ -19,6 +20,7 @@ use super::{
     Shared,
     call::{Call, Next},
     commit::Committed,
+    replay::Replay,
 };
 use crate::{
     context::Context,
@@ -52,6 +54,8 @@ enum Phase {
         /// `None` once it is over.
         committed: Option<Committed>,
     },
+    /// Its request cannot be made: nothing is sent.
+    Unsendable(Status),
     /// Not begun, or failed.
     Idle,
 }
@@ -70,12 +74,17 @@ impl<X: Exchange> Exchange for RetryExchange<X> {
     #[inline]
     fn start(self: Pin<&mut Self>, mut request: Request<Body>, mut context: Context) {
         let this = self.project();
-        *this.phase = Phase::Trying {
-            call: Call::of(&mut request, &mut context, this.shared),
-            head: None,
-            backoff: None,
-        };
-        this.inner.start(request, context);
+        match Replay::of(&mut request, this.shared.config.replay_bytes_max) {
+            Ok(replay) => {
+                *this.phase = Phase::Trying {
+                    call: Call::of(&request, replay, &mut context, this.shared),
+                    head: None,
+                    backoff: None,
+                };
+                this.inner.start(request, context);
+            }
+            Err(status) => *this.phase = Phase::Unsendable(status),
+        }
     }
 
     fn poll_head(self: Pin<&mut Self>, turn: &mut Turn<'_, '_>) -> Poll<Result<Parts, Status>> {
@@ -87,8 +96,11 @@ impl<X: Exchange> Exchange for RetryExchange<X> {
             backoff,
         } = this.phase
         else {
-            // Polled after it was done: there is nothing more to come.
-            return Poll::Pending;
+            return match mem::replace(this.phase, Phase::Idle) {
+                Phase::Unsendable(status) => Poll::Ready(Err(status)),
+                // Polled after it was done: there is nothing more to come.
+                _ => Poll::Pending,
+            };
         };
         // Every turn either returns or moves on; attempts are bounded.
         let status = loop {

@@ -22,7 +22,7 @@
 //! | --- | --- | --- |
 //! | R: attempts | counts all but transparent retries, tells the upstream by `grpc-previous-rpc-attempts`; takes more than 5 for 5 | the same; 0, or more than 5, is an error of the configuration |
 //! | C: commit | a response is final at its head | at its first message: most servers send a head before their handler fails, and such failures would never be retried. [`Commit::Headers`] is gRPC's rule, and that of streaming methods |
-//! | C: replay | keeps what a caller streams, up to a bound of the call and one of the channel, and streams it again | keeps what is complete when the call begins, up to a bound (`replay_bytes_max`); what is streamed is sent once. All calls together keep at most the bound times the concurrency limit |
+//! | C: replay | keeps what a caller streams, up to a bound of the call and one of the channel, and streams it again | keeps what is complete when the call begins, up to a bound (`replay_bytes_max`); what is streamed is sent once. All calls together keep at most the bound times the attempts that are in flight or wait for a slot, and the retries that the budget allows; those of methods that are exempt from the limit come on top |
 //! | P: pushback | the delay; then backoff starts anew; negative or malformed means no | the same. Several values, or one of more than 32 bits, mean no: implementations differ, and this is the cautious reading |
 //! | P, D: a delay that ends after the deadline | waits for the deadline, and says DEADLINE_EXCEEDED | answers at once, with the last real status; nothing would come of the wait but the wait |
 //! | P: RESOURCE_EXHAUSTED | as its policy lists it | retried only when the upstream says when |
@@ -250,8 +250,9 @@ impl<S> Layer<S> for RetryLayer {
 /// as it is.
 ///
 /// # Cancellation
-/// Dropping the call drops the attempt under way; a retry that was paid for and
-/// not yet sent goes back to the budget.
+/// Dropping the call drops the attempt under way. What was paid for a retry goes
+/// back to the budget while the retry waits for its delay; after that, in the
+/// queue of the limit too, it is spent.
 #[derive(Debug, Clone)]
 pub struct Retry<S> {
     inner: S,

@@ -70,19 +70,25 @@ impl Replay {
     /// The body is polled at once, without waiting. That of a unary call is
     /// complete by then; one that is not belongs to a stream, which is how the
     /// two are told apart. What was read goes out in front of the rest.
-    pub(crate) fn of(request: &mut Request<Body>, bytes_max: usize) -> Self {
+    ///
+    /// # Errors
+    /// What the body says that cannot be made, such as that of a message which
+    /// is larger than its client may send. Sent, it would break the stream, and
+    /// look like a failure of the upstream.
+    #[expect(clippy::result_large_err)] // taken apart at once, in the one place that calls it
+    pub(crate) fn of(request: &mut Request<Body>, bytes_max: usize) -> Result<Self, Status> {
         let mut body = mem::take(request.body_mut());
-        match read(&mut body, bytes_max) {
-            Ok(frames) => {
+        match read(&mut body, bytes_max)? {
+            (frames, Extent::Whole) => {
                 *request.body_mut() = played(frames.clone(), None);
-                Self::Whole {
+                Ok(Self::Whole {
                     head: Head::of(request),
                     frames,
-                }
+                })
             }
-            Err((frames, tail, why)) => {
-                *request.body_mut() = played(frames, Some(Rest { tail, body }));
-                Self::Once(why)
+            (frames, Extent::Part(why, trailers)) => {
+                *request.body_mut() = played(frames, Some(Rest { trailers, body }));
+                Ok(Self::Once(why))
             }
         }
     }
@@ -104,33 +110,36 @@ impl Replay {
     }
 }
 
-/// Read, but not data.
-type Tail = Option<Result<Frame<Bytes>, Status>>;
+/// How much of a body was read.
+enum Extent {
+    Whole,
+    /// Up to where it cannot be kept, for this reason; the trailers, if it was
+    /// up to these.
+    Part(Why, Option<Frame<Bytes>>),
+}
 
-/// Reads what is there of `body`: all of it, or what it is up to where it
-/// cannot be kept.
-#[expect(clippy::result_large_err)] // taken apart at once, in the one place that calls it
-fn read(body: &mut Body, bytes_max: usize) -> Result<Frames, (Frames, Tail, Why)> {
+/// Reads what is there of `body`.
+#[expect(clippy::result_large_err)] // as above
+fn read(body: &mut Body, bytes_max: usize) -> Result<(Frames, Extent), Status> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = Frames::default();
     let mut size = 0;
     loop {
         match Pin::new(&mut *body).poll_frame(&mut cx) {
-            Poll::Ready(None) => return Ok(frames),
-            Poll::Pending => return Err((frames, None, Why::Streaming)),
-            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+            Poll::Ready(None) => return Ok((frames, Extent::Whole)),
+            Poll::Pending => return Ok((frames, Extent::Part(Why::Streaming, None))),
+            Poll::Ready(Some(frame)) => match frame?.into_data() {
                 Ok(data) => {
                     size += data.len();
                     frames.push(data);
                     if size > bytes_max || frames.more.len() >= FRAMES_MAX {
-                        return Err((frames, None, Why::TooLarge));
+                        return Ok((frames, Extent::Part(Why::TooLarge, None)));
                     }
                 }
-                Err(trailers) => return Err((frames, Some(Ok(trailers)), Why::Streaming)),
+                Err(trailers) => {
+                    return Ok((frames, Extent::Part(Why::Streaming, Some(trailers))));
+                }
             },
-            Poll::Ready(Some(Err(status))) => {
-                return Err((frames, Some(Err(status)), Why::Streaming));
-            }
         }
     }
 }
@@ -156,7 +165,7 @@ struct Played {
 
 #[derive(Debug)]
 struct Rest {
-    tail: Tail,
+    trailers: Option<Frame<Bytes>>,
     body: Body,
 }
 
@@ -175,8 +184,8 @@ impl http_body::Body for Played {
         }
         match &mut this.rest {
             None => Poll::Ready(None),
-            Some(rest) => match rest.tail.take() {
-                Some(frame) => Poll::Ready(Some(frame)),
+            Some(rest) => match rest.trailers.take() {
+                Some(trailers) => Poll::Ready(Some(Ok(trailers))),
                 None => Pin::new(&mut rest.body).poll_frame(cx),
             },
         }
@@ -187,7 +196,7 @@ impl http_body::Body for Played {
             && self
                 .rest
                 .as_ref()
-                .is_none_or(|rest| rest.tail.is_none() && rest.body.is_end_stream())
+                .is_none_or(|rest| rest.trailers.is_none() && rest.body.is_end_stream())
     }
 }
 
@@ -207,7 +216,7 @@ mod tests {
     /// What is kept, and what is sent first.
     fn replay(body: Body, bytes_max: usize) -> (Replay, Request<Body>) {
         let mut request = request(body);
-        (Replay::of(&mut request, bytes_max), request)
+        (Replay::of(&mut request, bytes_max).unwrap(), request)
     }
 
     fn data(text: &'static str) -> Result<Frame<Bytes>, Status> {
@@ -257,19 +266,14 @@ mod tests {
         assert_eq!(text(first).await.unwrap(), "fourfive!six");
     }
 
-    #[tokio::test]
-    async fn an_error_while_encoding_reaches_the_transport_after_what_came_before() {
+    #[test]
+    fn a_body_that_cannot_be_made_says_why() {
         let body = Body::new(StreamBody::new(iter([
             data("half"),
             Err(Status::out_of_range("message too large")),
         ])));
-        let (replay, first) = replay(body, 1024);
-
-        assert_eq!(replay.once().unwrap(), Why::Streaming);
-        assert_eq!(
-            text(first).await.unwrap_err().code(),
-            tonic::Code::OutOfRange
-        );
+        let status = Replay::of(&mut request(body), 1024).unwrap_err();
+        assert_eq!(status.message(), "message too large");
     }
 
     #[test]

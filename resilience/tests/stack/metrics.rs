@@ -261,6 +261,26 @@ async fn each_reason_for_no_retry_is_counted_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_asked_for_again_is_no_retry_that_was_stopped() {
+    let upstream = Upstream::always(Reply::code(Code::NotFound));
+    let (mut client, handle) = measured(&upstream, config());
+    validate(&mut client).await.unwrap_err();
+    let stopped = counted(&handle, "resilience_retries_stopped_total", "reason");
+    assert_eq!(stopped, set(&[]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_its_deadline_ended_is_not_retried_for_that_reason() {
+    let upstream = Upstream::always(Reply::Hang);
+    let (mut client, handle) = measured(&upstream, config());
+    let mut request = Request::new(ValidateUserRequest::default());
+    request.set_timeout(crate::ms(100));
+    client.validate_user(request).await.unwrap_err();
+    let stopped = counted(&handle, "resilience_retries_stopped_total", "reason");
+    assert_eq!(stopped, set(&["deadline 1"]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_that_is_refused_is_counted_as_such() {
     let upstream = Upstream::always(Reply::code(Code::Unavailable));
     let mut config = config();

@@ -1,15 +1,18 @@
 //! Attempts, replay, budget.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Request;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use resilience::{Rejection, ResilienceConfig, RetryStopped, StopReason};
+use resilience::{
+    Classify, GrpcClassifier, Outcome, Rejection, ResilienceConfig, RetryRule, RetryStopped,
+    StopReason,
+};
 use tokio::time::{Instant, sleep};
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, Service as _};
 
 use crate::{
@@ -268,6 +271,49 @@ async fn an_answer_pays_into_the_budget_and_refunds_the_retry_that_brought_it() 
         validate(&mut client).await.unwrap_err();
     }
     assert_eq!(layer.budget_tokens(), 20.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paid_retry_that_was_not_processed_and_sent_again_is_refunded_when_it_succeeds() {
+    let upstream =
+        Upstream::replies([Reply::code(Code::Unavailable), Reply::Refused, Reply::Valid]);
+    let (mut client, layer) = upstream.client(config());
+
+    validate(&mut client).await.unwrap();
+
+    assert_eq!((upstream.count(), layer.budget_tokens()), (3, 20.0));
+}
+
+/// NOT_FOUND is no failure, and yet worth another attempt: what was written may
+/// be found a moment later.
+#[derive(Debug)]
+struct NotFoundYet;
+
+impl Classify for NotFoundYet {
+    fn retry(&self, status: &Status) -> RetryRule {
+        match status.code() {
+            Code::NotFound => RetryRule::Idempotent,
+            _ => GrpcClassifier.retry(status),
+        }
+    }
+
+    fn outcome(&self, status: &Status) -> Outcome {
+        GrpcClassifier.outcome(status)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_retried_is_paid_for_like_a_failure() {
+    let upstream = Upstream::always(Reply::code(Code::NotFound));
+    let mut config = config();
+    config.policies.classifier = Some(Arc::new(NotFoundYet));
+    let (mut client, _) = upstream.client(config);
+    for _ in 0..100 {
+        validate(&mut client).await.unwrap_err();
+    }
+    // The budget's 20, and what the last answers of calls give back: one for
+    // each call that was retried as often as may be, and a fifth for the rest.
+    assert!(upstream.count() <= 100 + 20 + 100, "{}", upstream.count());
 }
 
 /// A body that is not complete when the call begins, as that of a caller who

@@ -1,6 +1,6 @@
 //! C: when a response, or a request, can no longer be taken back.
 
-use resilience::{MethodConfig, ResilienceConfig, StopReason};
+use resilience::{Commit, MethodConfig, ResilienceConfig, StopReason};
 use tokio::time::Instant;
 use tokio_stream::{StreamExt as _, iter};
 use tonic::{Code, Request, Status};
@@ -215,6 +215,25 @@ async fn c14_a_response_is_final_at_its_first_message_by_default_differs_on_purp
         2,
         "a stream as well, if it is not declared"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn c14_a_declared_stream_is_retried_until_its_first_message_if_that_is_said() {
+    let own = MethodConfig {
+        commit: Some(Commit::FirstMessage),
+        idempotent: Some(true),
+        ..MethodConfig::default()
+    };
+    let config = ResilienceConfig {
+        streaming: [WATCH].into(),
+        overrides: [(WATCH.to_owned(), own)].into(),
+        ..config()
+    };
+    let upstream = Upstream::replies([Reply::Trailers(Code::Unavailable), Reply::Valid]);
+    let (mut client, _) = client_on(upstream.clone(), config);
+    let mut notes = client.watch(ask("")).await.unwrap().into_inner();
+    assert!(notes.message().await.unwrap().unwrap().valid);
+    assert_eq!(upstream.count(), 2);
 }
 
 /// The caller asks when it has the head, and the server answers when asked:
