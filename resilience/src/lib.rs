@@ -120,7 +120,8 @@
 //! # What can be seen
 //!
 //! Metrics go through the `metrics` crate; install a recorder first, and tell it
-//! [`DURATION_BUCKETS`] and [`COUNT_BUCKETS`]. Spans, one per call and one per
+//! [`DURATION_BUCKETS`] and [`COUNT_BUCKETS`]; before each scrape call
+//! [`ResilienceLayer::refresh_metrics`]. Spans, one per call and one per
 //! attempt (gRFC A72), go through `tracing`, at level DEBUG.
 //! [`ResilienceLayer::breaker`] shows the circuit, and why it last opened.
 //!
@@ -132,6 +133,8 @@
 //! | --- | --- |
 //! | `minimal` | a client to begin with |
 //! | `streaming` | a method that answers with a stream, and lasts |
+//! | `metrics` | what Prometheus is shown |
+//! | `deadline` | a service in between, which passes its caller's deadline on |
 //! | `compose` | the layers composed by hand |
 //! | `classifier` | a classifier, a backoff and a budget of one's own |
 //!

@@ -37,6 +37,31 @@ fn compose_sends_three_attempts() {
 }
 
 #[test]
+fn metrics_are_those_of_a_call_with_a_retry() {
+    let said = run("metrics");
+    for line in [
+        r#"grpc_client_attempt_started_total{grpc_target="user-service",grpc_method="user.UserService/ValidateUser"} 2"#,
+        r#"resilience_calls_total{upstream="user-service",method="user.UserService/ValidateUser",outcome="ok_after_retry"} 1"#,
+        r#"resilience_retry_budget_tokens{upstream="user-service"} 20"#,
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+    }
+}
+
+#[test]
+fn deadline_is_passed_on() {
+    let said = run("deadline");
+    let left = said
+        .split("between: ")
+        .nth(1)
+        .and_then(|it| it.split(' ').next());
+    let left: u64 = left.and_then(|left| left.parse().ok()).expect("it says");
+    assert!((1..=400).contains(&left), "{said}");
+    assert!(said.contains("the first attempt of "), "{said}");
+    assert!(said.contains("before anything was sent"), "{said}");
+}
+
+#[test]
 fn classifier_retries_aborted() {
     let said = run("classifier");
     assert!(said.contains("Anna may order"), "{said}");

@@ -45,7 +45,12 @@ impl UserService for Users {
             println!("  the upstream saw {attempt}, and fails it");
             return Err(Status::new(self.code, "told to fail"));
         }
-        println!("  the upstream saw {attempt}, and answers it");
+        let timeout = request.metadata().get("grpc-timeout");
+        let timeout = timeout.map(|value| format!(" of {value:?}"));
+        println!(
+            "  the upstream saw {attempt}{}, and answers it",
+            timeout.unwrap_or_default()
+        );
         Ok(Response::new(ValidateUserResponse {
             valid: true,
             user_name: "Anna".to_owned(),
