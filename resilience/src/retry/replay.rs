@@ -75,7 +75,6 @@ impl Replay {
     /// What the body says that cannot be made, such as that of a message which
     /// is larger than its client may send. Sent, it would break the stream, and
     /// look like a failure of the upstream.
-    #[expect(clippy::result_large_err)] // taken apart at once, in the one place that calls it
     pub(crate) fn of(request: &mut Request<Body>, bytes_max: usize) -> Result<Self, Status> {
         let mut body = mem::take(request.body_mut());
         match read(&mut body, bytes_max)? {
@@ -119,7 +118,6 @@ enum Extent {
 }
 
 /// Reads what is there of `body`.
-#[expect(clippy::result_large_err)] // as above
 fn read(body: &mut Body, bytes_max: usize) -> Result<(Frames, Extent), Status> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = Frames::default();
