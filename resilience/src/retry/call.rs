@@ -83,7 +83,7 @@ impl Call {
     /// A response is final, with `extensions` in its head: what is still to be
     /// known of the call until it is over.
     pub(super) fn commit(&mut self, extensions: &mut Extensions) -> Committed {
-        if self.attempts > 1 || self.transparent > 0 {
+        if !self.is_first() {
             extensions.insert(Attempts {
                 retries: self.attempts - 1,
                 transparent: self.transparent,
@@ -118,7 +118,11 @@ impl Call {
                 // The upstream works, and what was paid for the attempt goes
                 // back. That an answer is not asked for again is no news.
                 settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
-                return Next::Finish(self.because(reason, None, status));
+                return Next::Finish(if self.is_first() {
+                    status
+                } else {
+                    self.because(reason, None, status)
+                });
             }
             Decision::Stop(reason) => reason,
             // What was paid for the attempt is for the next one still.
@@ -215,6 +219,11 @@ impl Call {
         }
         let previous = self.attempts + self.transparent - 1;
         self.context.retry(now, previous, self.again)
+    }
+
+    /// Whether nothing was tried again so far.
+    fn is_first(&self) -> bool {
+        self.attempts == 1 && self.transparent == 0
     }
 
     fn stop(

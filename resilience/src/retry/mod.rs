@@ -246,8 +246,8 @@ impl<S> Layer<S> for RetryLayer {
 ///
 /// # Errors
 /// The status of the last attempt, with [`RetryStopped`] as its source; or the
-/// [`Rejection`] of the first. A failure after the first message is passed on
-/// as it is.
+/// [`Rejection`] of the first. An answer to the first, such as NOT_FOUND, and a
+/// failure after the first message, are passed on as they are.
 ///
 /// # Cancellation
 /// Dropping the call drops the attempt under way. What was paid for a retry goes

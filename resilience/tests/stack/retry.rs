@@ -85,7 +85,7 @@ async fn the_callers_own_metadata_and_details_survive_the_reason() {
         ("grpc-message", "tired"),
         ("grpc-status-details-bin", "aGk"),
     ];
-    let upstream = Upstream::always(Reply::Head(Code::FailedPrecondition, told));
+    let upstream = Upstream::always(Reply::Head(Code::Internal, told));
     let (mut client, _) = upstream.client(config());
 
     let status = validate(&mut client).await.unwrap_err();

@@ -128,10 +128,16 @@ async fn x07_a_retry_that_waits_for_a_stream_may_be_cancelled() {
     assert!(holds.await.unwrap_err().is_cancelled());
     assert_eq!(bench.in_flight(), 0);
 
-    // h2 opens the stream that was waited for, only to reset it.
+    // h2 may open the stream that was waited for, only to reset it.
     let cancelled = [3, 5].map(|stream| (stream, reason::CANCEL));
-    until(|| server.resets() == cancelled).await;
-    assert_eq!((server.requests(), server.connections()), (3, 1));
+    until(|| server.resets().contains(&cancelled[0])).await;
+    let resets = server.resets();
+    assert!(
+        resets.iter().all(|reset| cancelled.contains(reset)),
+        "{resets:?}"
+    );
+    assert!(server.requests() <= 3, "{}", server.requests());
+    assert_eq!(server.connections(), 1);
 }
 
 /// Before the head, after it, and after the message.

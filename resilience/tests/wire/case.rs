@@ -197,6 +197,8 @@ impl Case {
     pub(crate) fn stopped_by(&self, idempotent: bool) -> Option<&'static str> {
         Some(match self.retry {
             Retry::Nothing => return None,
+            // An answer is not asked for again.
+            Retry::Never if self.says == Says::Success => return None,
             Retry::Never => "not_retryable",
             Retry::IfIdempotent if !idempotent => "not_idempotent",
             _ if self.committed => "committed",

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     bench::{Bench, Settings, get},
+    connecting::calls,
     fault::{Act, At, Fault, MESSAGE, head, healthy},
     frames::{
         Fields, block, data, flag, frame, headers, kind, reason, reset, setting, settings,
@@ -22,7 +23,7 @@ use crate::{
 const MIB: usize = 1 << 20;
 
 /// What a call may cost in memory, the other tests of this process included.
-const MEMORY_MAX: usize = 96 * MIB;
+const MEMORY_MAX: usize = 192 * MIB;
 
 /// Past this it never will.
 const HANG: Duration = Duration::from_secs(20);
@@ -256,14 +257,14 @@ async fn ten_thousand_streams_that_are_reset_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_ten_thousand_streams_that_would_be_reset_few_are_opened() {
+async fn of_a_thousand_streams_that_would_be_reset_few_are_opened() {
     let server = Server::start(resets_every_stream());
     let bench = Bench::new(server.address, &Settings::default());
 
-    assert_eq!(many_calls(&bench).await, 0);
+    assert_eq!(calls(&bench, Duration::from_secs(2)).await, 0);
 
-    // 27 to be sure, those under way meanwhile, and a probe now and then.
-    assert!(server.requests() < 200, "{}", server.requests());
+    // A quarter of a second to be sure, and a probe now and then.
+    assert!(server.requests() < 300, "{}", server.requests());
 }
 
 /// Of one stream: none is left to be reset after the first.
