@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo test --release -p simulation --test claims                          # 20 seeds
-//! SIMULATION_SEEDS=1000 cargo test --release -p simulation --test claims    # an hour
+//! SIMULATION_SEEDS=1000 cargo test --release -p simulation --test claims    # half an hour
 //! ```
 //!
 //! Only with `--release`: without, twenty seeds take an hour.
