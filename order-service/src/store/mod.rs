@@ -330,7 +330,11 @@ pub(crate) mod tests {
             (101, 0, 1),
         ] {
             let expected: Vec<_> = newest(read).collect();
-            assert_eq!(ids(limit, items_max).await, expected, "{limit}, {items_max}");
+            assert_eq!(
+                ids(limit, items_max).await,
+                expected,
+                "{limit}, {items_max}"
+            );
         }
     }
 
