@@ -8,7 +8,7 @@
 //! most clients still speak).
 //!
 //! ```text
-//! accept        a bounded number of connections, over TLS where that is set
+//! accept        a bounded number of connections that begin in time, over TLS where that is set
 //! call metrics  every call counts, whatever happens inside
 //! deadline      the caller's own, as DEADLINE_EXCEEDED
 //! shed          a bounded number at once; what is too late is not begun

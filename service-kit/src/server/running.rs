@@ -135,3 +135,22 @@ impl fmt::Debug for Running {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use crate::{ServeSettings, Server};
+
+    #[tokio::test]
+    async fn a_server_that_has_lost_what_it_needs_has_failed() {
+        let (part, ended) = oneshot::channel::<()>();
+        let server = Server::open(&ServeSettings::default()).await.unwrap();
+        let server = server.needs(async { drop(ended.await) });
+        let mut running = server.serve(&[]).await.unwrap();
+
+        assert!(futures_util::poll!(Box::pin(running.failed())).is_pending());
+        drop(part);
+        running.failed().await;
+    }
+}
