@@ -229,8 +229,8 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // What a connection does when it is dropped, and can be given up: then it
-        // is closed, and its place is free.
+        // What sqlx does when it is dropped (its documentation does not show it), as
+        // something that can be given up: then it is closed, and its place is free.
         let returned = self.connection.return_to_pool();
         let memory = self.memory;
         // Without a runtime it is closed at once.
