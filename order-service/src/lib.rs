@@ -51,10 +51,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         server = server.admin(port, AdminServer::new(status))?;
     }
     let store = Store::new(database::open(&settings.database_url, &store::STEPS).await?);
+    let written = store.ended();
     let orders = OrderServiceServer::new(Service::new(users, store))
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     server
         .on_scrape(refresh)
+        .needs(written)
         .service(orders, proto::order::METHODS)
         .serve(proto::FILE_DESCRIPTOR_SET)
         .await

@@ -14,9 +14,15 @@ use tonic::Status;
 
 use crate::{page, store::Place};
 
-/// Longest message: twice what the fields may hold, in bytes. tonic refuses a
-/// longer one before it is read, as OUT_OF_RANGE.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest message, which is an order with all that its fields may hold. tonic
+/// refuses a longer one before it is read, as OUT_OF_RANGE. No more than that, for
+/// a message may say much with little: an empty item has two bytes, and takes
+/// forty once it is read.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 2 * ID_BYTES_MAX + ITEMS_MAX * ITEM_BYTES_MAX;
+/// An id on the wire: its field, its length, and four bytes a character.
+const ID_BYTES_MAX: usize = 3 + 4 * ID_CHARS_MAX;
+/// An item on the wire: its field and length, product, quantity and price.
+const ITEM_BYTES_MAX: usize = 3 + ID_BYTES_MAX + 4 + 9;
 /// Longest order, user or product id, in characters; as in the user service.
 const ID_CHARS_MAX: usize = 128;
 /// Most items in an order.
@@ -29,7 +35,7 @@ const PRICE_MAX: f64 = 1e9;
 const PAGE_MAX: i32 = 100;
 const PAGE_DEFAULT: i32 = 20;
 
-/// Most items on a page: clients take 4 MiB, and an item has at most 530 bytes.
+/// Most items on a page: clients take 4 MiB, and an item has about half a KiB.
 /// An order fits by itself.
 pub(crate) const PAGE_ITEMS_MAX: usize = 5 * ITEMS_MAX;
 

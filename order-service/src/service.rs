@@ -26,7 +26,7 @@ use crate::{
     limits::{self, Order, PAGE_ITEMS_MAX, Page},
     metrics::{Orders, Outcome},
     page,
-    store::{Creation, Place, Store, StoreError, Stored, Turn, Turns},
+    store::{Creation, Store, StoreError, Stored, Turn, Turns},
 };
 
 /// How long a request without a deadline waits for another one of its id: longer
@@ -230,16 +230,16 @@ impl OrderService for Service {
             after,
         } = Page::check(request.into_inner())?;
         // One more than is shown says whether there is another page.
-        let listed = self.store.list(&user_id, after.as_ref(), size + 1).await;
+        let listed = self
+            .store
+            .list(&user_id, after.as_ref(), size + 1, PAGE_ITEMS_MAX)
+            .await;
         let mut orders = listed.map_err(not_stored)?;
         let shown_now = fitting(&orders).min(size);
         let more = orders.len() > shown_now;
         orders.truncate(shown_now);
         let next_page_token = match orders.last() {
-            Some(last) if more => page::token_of(&Place {
-                created_at_ms: last.created_at_ms,
-                order_id: last.order.order_id.clone(),
-            }),
+            Some(last) if more => page::token_of(&last.place()),
             _ => String::new(),
         };
         Ok(Response::new(ListOrdersResponse {

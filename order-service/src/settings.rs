@@ -7,7 +7,7 @@ use service_kit::{
     ServeSettings, SettingError,
     database::DatabaseUrl,
     settings::{AdminPort, duration, number, on_off, shown},
-    tls::ClientFiles,
+    tls::{ClientFiles, pair},
 };
 use tonic::transport::Uri;
 
@@ -129,10 +129,6 @@ impl UserServiceTls {
     /// # Errors
     /// Half a setting, or one that `url` contradicts.
     pub(crate) fn files(&self, url: &str) -> Result<Option<ClientFiles>, SettingError> {
-        let needs = |variable, value: String, other: &str| {
-            let rule = format!("needs {other} beside it");
-            Err(SettingError::new(variable, value, rule))
-        };
         let shown = |path: &PathBuf| path.display().to_string();
         let Some(ca) = &self.ca else {
             let more = [(Self::CERT, &self.cert), (Self::KEY, &self.key)];
@@ -141,7 +137,7 @@ impl UserServiceTls {
             let secure = url.starts_with("https://");
             let url = secure.then(|| ("USER_SERVICE_URL", url.to_owned()));
             return match more.into_iter().chain([name, url]).flatten().next() {
-                Some((variable, value)) => needs(variable, value, Self::CA),
+                Some((variable, value)) => Err(SettingError::needs(variable, value, Self::CA)),
                 None => Ok(None),
             };
         };
@@ -149,15 +145,9 @@ impl UserServiceTls {
             let rule = "contradicts USER_SERVICE_TLS_CA: must be host:port or https://host:port";
             return Err(SettingError::new("USER_SERVICE_URL", url, rule));
         }
-        let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some([(Self::CERT, cert.clone()), (Self::KEY, key.clone())]),
-            (Some(cert), None) => return needs(Self::CERT, shown(cert), Self::KEY),
-            (None, Some(key)) => return needs(Self::KEY, shown(key), Self::CERT),
-            (None, None) => None,
-        };
         Ok(Some(ClientFiles {
             ca: (Self::CA, ca.clone()),
-            identity,
+            identity: pair((Self::CERT, &self.cert), (Self::KEY, &self.key))?,
             name: self.name.clone().map(|name| (Self::NAME, name)),
         }))
     }

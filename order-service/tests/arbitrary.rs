@@ -169,8 +169,20 @@ async fn what_is_too_large_is_refused_and_the_next_call_is_served() {
         quantity: 1_000_000,
         price: 1e9,
     };
-    let created = orders.create(with(vec![largest; 1000])).await.unwrap();
+    let longest_id = largest.product_id.clone();
+    let with = |user_id: &str, items| CreateOrderRequest {
+        order_id: longest_id.clone(),
+        user_id: user_id.into(),
+        items: vec![largest.clone(); items],
+    };
+    let created = orders.create(with("user-123", 1000)).await.unwrap();
     assert_eq!((&*created.status, created.total_amount), ("CREATED", 1e18));
+
+    // All that the fields may hold is read, and not a byte more.
+    let status = orders.create(with(&longest_id, 1000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::AlreadyExists);
+    let status = orders.create(with(&longest_id, 1001)).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 }
 
 /// Sends bytes as they are.

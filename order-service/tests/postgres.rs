@@ -6,7 +6,13 @@
 
 mod common;
 
-use common::{Orders, order};
+use std::time::Duration;
+
+use common::{
+    Orders, order,
+    proxy::{Proxy, Way},
+};
+use futures_util::future::join_all;
 use order_service::Settings;
 use proto::order::{GetOrderRequest, ListOrdersRequest};
 use service_kit::{
@@ -14,7 +20,8 @@ use service_kit::{
     database::{DatabaseUrl, open},
 };
 use sqlx::AssertSqlSafe;
-use tonic::Code;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Request};
 
 /// The server that tests may use: `postgres://user:password@host:port`.
 fn server() -> String {
@@ -120,7 +127,7 @@ async fn of_two_services_at_once_the_key_decides_and_both_agree() {
             two.create(order.clone()),
             two.create(other),
         ];
-        let answers = futures_util::future::join_all(calls).await;
+        let answers = join_all(calls).await;
         let get = GetOrderRequest {
             order_id: order.order_id,
         };
@@ -172,10 +179,12 @@ async fn a_database_that_must_prove_who_it_is_is_spoken_to_in_private() {
     let proven = format!("{database}?sslmode=verify-full&sslrootcert={ca}");
     let service = orders_on(&proven, &users).await;
     Orders::of(&service).order().await;
-    let pool = open(&proven.parse().unwrap(), &[]).await.unwrap();
-    let in_private = "SELECT ssl::int FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let admin = format!("{}/postgres", server()).parse().unwrap();
+    let admin = open(&admin, &[]).await.unwrap();
+    let in_private = "SELECT bool_and(ssl)::int FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                      WHERE datname = 'private'";
     let in_private: i32 = sqlx::query_scalar(in_private)
-        .fetch_one(&pool)
+        .fetch_one(&admin)
         .await
         .unwrap();
     assert_eq!(in_private, 1);
@@ -194,6 +203,62 @@ async fn a_database_that_must_prove_who_it_is_is_spoken_to_in_private() {
         "{error}"
     );
     assert!(!error.contains("secret"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: run .ci/postgres"]
+async fn a_database_that_vanishes_stops_orders_for_seconds_and_not_for_minutes() {
+    let (database, users) = (database("vanished").await, users().await);
+    let direct = open(&database.parse().unwrap(), &[]).await.unwrap();
+    let (server, name) = database.rsplit_once('/').unwrap();
+    let (login, address) = server.rsplit_once('@').unwrap();
+    let proxy = Proxy::start(address.parse().unwrap()).await;
+    let through = format!("{login}@{}/{name}", proxy.address());
+    let service = orders_on(&through, &users).await;
+    let orders = Orders::of(&service);
+    let known = orders.order().await.order_id;
+    let one_more = || {
+        let mut request = order("user-123");
+        request.set_timeout(Duration::from_secs(1));
+        orders.create(request)
+    };
+
+    // It happens while an order is being written, and all other connections are read on.
+    let mut locks = direct.begin().await.unwrap();
+    let no_writing = "LOCK TABLE orders IN SHARE MODE";
+    sqlx::query(no_writing).execute(&mut *locks).await.unwrap();
+    let status = one_more().await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let no_reading = "LOCK TABLE orders IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(no_reading).execute(&mut *locks).await.unwrap();
+    let reads = (0..32).map(|_| {
+        let mut get = Request::new(GetOrderRequest {
+            order_id: known.clone(),
+        });
+        get.set_timeout(Duration::from_secs(1));
+        let mut client = orders.client();
+        async move { client.get_order(get).await }
+    });
+    for read in join_all(reads).await {
+        assert_eq!(read.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+    proxy.set(Way::Vanished);
+    let vanished = Instant::now();
+    locks.rollback().await.unwrap();
+
+    let first = loop {
+        match one_more().await {
+            Ok(answer) => break answer,
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+        let since = vanished.elapsed();
+        assert!(since < Duration::from_secs(30), "no order for {since:?}");
+    };
+    println!("an order again after {:?}", vanished.elapsed());
+    assert_eq!(first.status, "CREATED");
+    for _ in 0..50 {
+        assert_eq!(one_more().await.unwrap().status, "CREATED");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,6 +89,25 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
 }
 
 #[test]
+fn one_port_for_two_purposes_is_refused_by_name() {
+    // With REUSE_PORT the system would let both have it.
+    for reuse_port in ["off", "on"] {
+        let ports = [
+            ("PORT", "9252"),
+            ("ADMIN_PORT", "9252"),
+            ("METRICS_PORT", "0"),
+            ("REUSE_PORT", reuse_port),
+        ];
+        let output = run(&ports, &[]);
+        let line = String::from_utf8(output.stderr).unwrap();
+
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        let refused = "ADMIN_PORT=\"9252\" must be a port other than PORT and METRICS_PORT";
+        assert!(line.contains(refused), "{line}");
+    }
+}
+
+#[test]
 fn help_lists_every_setting_with_its_variable_and_default() {
     let output = run(
         &[

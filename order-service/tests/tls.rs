@@ -219,14 +219,16 @@ async fn new_certificates_are_used_without_a_restart_and_bad_ones_are_not() {
     }
 }
 
-fn healthcheck(port: u16, variables: &[(&str, &Path)]) -> Option<i32> {
-    let status = Command::new(env!("CARGO_BIN_EXE_order-service"))
+fn healthcheck(port: u16, variables: &[(&str, &Path)]) -> (Option<i32>, String) {
+    let asked = Command::new(env!("CARGO_BIN_EXE_order-service"))
         .env_clear()
         .env("PORT", port.to_string())
         .envs(variables.iter().copied())
         .arg("healthcheck")
-        .status();
-    status.unwrap().code()
+        .output()
+        .unwrap();
+    let line = String::from_utf8(asked.stderr).unwrap();
+    (asked.status.code(), line)
 }
 
 #[tokio::test]
@@ -250,7 +252,10 @@ async fn healthcheck_finds_a_service_behind_tls() {
     let port = service.grpc.port();
 
     let with = |it: &Identity| healthcheck(port, &[("TLS_CERT", &it.cert), ("TLS_KEY", &it.key)]);
-    assert_eq!(with(&server), Some(0));
-    assert_eq!(with(&stranger), Some(1), "somebody else answers there");
-    assert_eq!(healthcheck(port, &[]), Some(1));
+    assert_eq!(with(&server).0, Some(0));
+    let (code, line) = with(&stranger);
+    assert_eq!(code, Some(1), "somebody else answers there");
+    assert!(line.contains("it shows another certificate"), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert_eq!(healthcheck(port, &[]).0, Some(1));
 }

@@ -10,19 +10,35 @@
 //! waits for the disk at each commit (`synchronous=FULL`): what was answered as
 //! stored is still there after the power went.
 
-use std::{borrow::Cow, fmt, fs, io, path::Path, str::FromStr, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt, fs, io,
+    ops::{Deref, DerefMut},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::{
-    AnyPool, Executor as _, SqlSafeStr as _,
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _, SqlSafeStr as _,
     any::{AnyPoolOptions, install_default_drivers},
     migrate::{Migration, MigrationType, Migrator},
+    pool::PoolConnection,
 };
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{StartError, settings::masked};
 
 /// How long a query may wait for a connection. The deadline of its call is
 /// shorter; this is for calls without one.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a database may take to answer a statement, and then to say that the
+/// connection is good for the next. PostgreSQL itself gives up after 5 s
+/// ([`POSTGRES_LIMITS`]): after this long it is not there. One that vanished says
+/// nothing, and TCP would wait for it for a quarter of an hour.
+const ANSWER_MAX: Duration = Duration::from_secs(6);
+/// How long a database that has not been reached may take to say why.
+const REASON_MAX: Duration = Duration::from_secs(2);
 /// Readers of a SQLite file at once. Each is a thread.
 const SQLITE_CONNECTIONS: u32 = 4;
 /// Connections of one process to PostgreSQL, which has 100 for all by default.
@@ -137,7 +153,7 @@ pub async fn open(url: &DatabaseUrl, steps: &[Step]) -> Result<AnyPool, StartErr
             (options, Cow::from(&url.0), POSTGRES_LIMITS)
         }
     };
-    let pool = options
+    let opened = options
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if !first.is_empty() {
@@ -147,13 +163,99 @@ pub async fn open(url: &DatabaseUrl, steps: &[Step]) -> Result<AnyPool, StartErr
             })
         })
         .connect(&address)
-        .await
-        .map_err(|error| failed(&error))?;
+        .await;
+    let pool = match opened {
+        Ok(pool) => pool,
+        Err(late @ sqlx::Error::PoolTimedOut) => {
+            return Err(failed(&reason(late, &address).await));
+        }
+        Err(error) => return Err(failed(&error)),
+    };
     migrator(steps)
         .run(&pool)
         .await
         .map_err(|error| failed(&error))?;
     Ok(pool)
+}
+
+/// Why there was no connection in time. The pool tries again while it waits, and
+/// says only that it waited; so one more attempt is made, to hear the reason.
+async fn reason(late: sqlx::Error, address: &str) -> sqlx::Error {
+    match timeout(REASON_MAX, AnyConnection::connect(address)).await {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => late,
+    }
+}
+
+/// A connection from a pool, for one or more statements, each within
+/// [`answer`].
+///
+/// Dropped, it goes back to the pool, once it has shown that it is good for the
+/// next; what does not within 6 s is closed. sqlx by itself would wait without a
+/// bound, and hold one of few places meanwhile.
+#[derive(Debug)]
+pub struct Lent {
+    connection: PoolConnection<Any>,
+    /// The database is this connection, and nothing lies between.
+    memory: bool,
+}
+
+impl Lent {
+    /// The next connection that is free.
+    ///
+    /// # Errors
+    /// sqlx's: there is none within 5 s.
+    pub async fn from(pool: &AnyPool) -> sqlx::Result<Self> {
+        Ok(Self {
+            connection: pool.acquire().await?,
+            memory: pool.options().get_max_lifetime().is_none(),
+        })
+    }
+}
+
+impl Deref for Lent {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // What sqlx does when it is dropped (its documentation does not show it), as
+        // something that can be given up: then it is closed, and its place is free.
+        let returned = self.connection.return_to_pool();
+        let memory = self.memory;
+        // Without a runtime it is closed at once.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if memory {
+                    returned.await;
+                } else if timeout(ANSWER_MAX, returned).await.is_err() {
+                    tracing::warn!("closed a connection on which the database is silent");
+                }
+            });
+        }
+    }
+}
+
+/// What the database answers to `statement`.
+///
+/// # Errors
+/// Those of `statement`; and [`sqlx::Error::Io`], when there is no answer within
+/// 6 s.
+pub async fn answer<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(ANSWER_MAX, statement).await.unwrap_or_else(|_| {
+        let late = format!("no answer within {ANSWER_MAX:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, late).into())
+    })
 }
 
 fn make_folder_of(path: &str) -> io::Result<()> {
@@ -256,9 +358,10 @@ mod tests {
             let queries = (0..8).map(|at| {
                 let pool = pool.clone();
                 tokio::spawn(async move {
+                    let mut connection = Lent::from(&pool).await?;
                     let insert =
                         query("INSERT INTO words VALUES ($1)").bind(format!("{round}-{at}"));
-                    insert.execute(&pool).await.map(drop)
+                    answer(insert.execute(&mut *connection)).await.map(drop)
                 })
             });
             let queries: Vec<_> = queries.collect();
@@ -291,6 +394,15 @@ mod tests {
             assert!(line.starts_with("DATABASE_URL="), "{line}");
             assert_eq!(line.lines().count(), 1, "{line}");
             assert!(!line.contains("s3cret"), "{line}");
+            if line.contains("postgres") {
+                assert!(line.to_lowercase().contains("refused"), "{line}");
+            }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_that_is_never_answered_fails() {
+        let error = answer(std::future::pending::<sqlx::Result<()>>()).await;
+        assert!(matches!(error, Err(sqlx::Error::Io(_))), "{error:?}");
     }
 }

@@ -175,14 +175,21 @@ fn serve<P: Program>(
             Ok(signals) => signals,
             Err(error) => return refuse::<P>(error, 1),
         };
-        let mut running = match settings.start().await {
+        let started = tokio::select! {
+            started = settings.start() => started,
+            name = signals.recv() => {
+                info!("{name}: stopping, before it served");
+                return ExitCode::SUCCESS;
+            }
+        };
+        let mut running = match started {
             Ok(running) => running,
             Err(error) => return refuse::<P>(&error, error.exit_code()),
         };
         tokio::select! {
             name = signals.recv() => info!("{name}: stopping"),
             () = running.failed() => {
-                error!("the gRPC server ended by itself");
+                error!("a part that it cannot do without ended by itself");
                 return ExitCode::FAILURE;
             }
         }

@@ -1,7 +1,11 @@
 //! The users that there are, in the database.
 
-use service_kit::database::Step;
-use sqlx::{AnyPool, Row as _, any::AnyRow};
+use service_kit::database::{Lent, Step, answer};
+use sqlx::{
+    Any, AnyPool, Row as _,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
 /// The schema, from its beginning.
 pub(crate) const STEPS: [Step; 2] = [
@@ -36,8 +40,9 @@ impl Store {
     /// The user of that id.
     pub(crate) async fn find(&self, id: &str) -> sqlx::Result<Option<User>> {
         let sql = "SELECT user_id, name, email, active FROM users WHERE user_id = $1";
-        let row = sqlx::query(sql).bind(id).fetch_optional(&self.pool).await?;
-        row.map(user).transpose()
+        let mut connection = Lent::from(&self.pool).await?;
+        let found = sqlx::query(sql).bind(id).fetch_optional(&mut *connection);
+        answer(found).await?.map(user).transpose()
     }
 
     /// Adds a user who may order, unless there is one of that id; and the user
@@ -45,23 +50,26 @@ impl Store {
     pub(crate) async fn create(&self, new: &User) -> sqlx::Result<Option<User>> {
         let sql = "INSERT INTO users (user_id, name, email, active) VALUES ($1, $2, $3, $4) \
                    ON CONFLICT DO NOTHING";
-        sqlx::query(sql)
+        let insert = sqlx::query(sql)
             .bind(&*new.id)
             .bind(&*new.name)
             .bind(&*new.email)
-            .bind(i64::from(new.active))
-            .execute(&self.pool)
-            .await?;
+            .bind(i64::from(new.active));
+        self.execute(insert).await?;
         self.find(&new.id).await
     }
 
     /// Makes the user of that id one who may not order, from now on.
     pub(crate) async fn deactivate(&self, id: &str) -> sqlx::Result<Option<User>> {
-        sqlx::query("UPDATE users SET active = 0 WHERE user_id = $1")
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
+        let update = sqlx::query("UPDATE users SET active = 0 WHERE user_id = $1").bind(id);
+        self.execute(update).await?;
         self.find(id).await
+    }
+
+    async fn execute(&self, statement: Query<'_, Any, AnyArguments>) -> sqlx::Result<()> {
+        let mut connection = Lent::from(&self.pool).await?;
+        answer(statement.execute(&mut *connection)).await?;
+        Ok(())
     }
 }
 

@@ -68,14 +68,7 @@ impl Serving {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signal(&self.child, name);
     }
 
     /// The exit code, and what was still logged.
@@ -84,6 +77,12 @@ impl Serving {
         self.output.read_to_string(&mut log).unwrap();
         (self.child.wait().unwrap().code(), log)
     }
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// Reads lines until one has `text`.
@@ -224,6 +223,31 @@ fn an_idle_program_stops_at_once_when_asked() {
             started.elapsed()
         );
     }
+}
+
+#[test]
+fn a_program_that_waits_for_its_database_stops_at_once_when_asked() {
+    let database = TcpListener::bind("127.0.0.1:0").unwrap(); // accepts and never answers
+    let url = format!("postgres://{}/users", database.local_addr().unwrap());
+    let mut child = program(&[("PORT", "0"), ("METRICS_PORT", "0"), ("DATABASE_URL", &url)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _asked = database.accept().unwrap();
+    let started = Instant::now();
+    signal(&child, "TERM");
+
+    let mut log = String::new();
+    let mut output = child.stdout.take().unwrap();
+    output.read_to_string(&mut log).unwrap();
+
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{log}");
+    assert!(log.contains("SIGTERM: stopping"), "{log}");
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// A program with a call that hangs.

@@ -3,11 +3,15 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use common::{channel, get, reached, service, set_chaos, users, validate};
 use service_kit::ServeSettings;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -195,6 +199,55 @@ async fn a_stop_lets_a_call_finish_and_takes_no_new_ones() {
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_a_stop() {
     let service = service("off", false).await;
+    let mut users = users(&service).await;
+    users.validate_user(validate("user-123")).await.unwrap();
+    let started = Instant::now();
+
+    service.stop().await;
+
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+/// A connection that has said this, and says no more.
+async fn said(address: SocketAddr, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_is_closed() {
+    let service = service("off", false).await;
+    let (grpc, metrics) = (service.grpc_addr(), service.metrics_addr());
+    let started = Instant::now();
+
+    for mut stream in [
+        said(grpc, "").await,
+        said(grpc, "PRI * HTTP/2.0\r\n").await,
+        said(grpc, "GET / HTTP/1.1\r\n\r\n").await,
+        said(metrics, "").await,
+        said(metrics, "GET /metrics HTTP/1.1\r\nHost:").await,
+    ] {
+        let mut said = Vec::new();
+        let closed = timeout(Duration::from_secs(15), stream.read_to_end(&mut said)).await;
+        closed.expect("it was closed").ok();
+    }
+
+    assert!(started.elapsed() > Duration::from_secs(4));
+    let mut users = users(&service).await;
+    users.validate_user(validate("user-123")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_does_not_hold_up_a_stop() {
+    let service = service("off", false).await;
+    let address = service.grpc_addr();
+    let _silent = [said(address, "").await, said(address, "PRI * ").await];
+    // Accepted in order: those two are by now.
     let mut users = users(&service).await;
     users.validate_user(validate("user-123")).await.unwrap();
     let started = Instant::now();

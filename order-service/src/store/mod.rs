@@ -13,7 +13,7 @@ mod writer;
 use proto::order::OrderItem;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use service_kit::database::Step;
+use service_kit::database::{Lent, Step, answer};
 use sqlx::{AnyPool, Row as _, any::AnyRow};
 use tracing::error;
 
@@ -45,6 +45,16 @@ pub(crate) struct Place {
     pub(crate) order_id: String,
 }
 
+impl Stored {
+    /// Where a page ends that ends with this order.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            created_at_ms: self.created_at_ms,
+            order_id: self.order.order_id.clone(),
+        }
+    }
+}
+
 /// What came of storing an order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Creation {
@@ -71,6 +81,9 @@ pub(crate) struct Store {
     writer: Writer,
 }
 
+/// Orders that are read at once for a page: of the largest, 9 MB of text.
+const READ_AT_ONCE: usize = 16;
+
 const COLUMNS: &str = "order_id, user_id, user_name, items, total, created_at_ms";
 
 impl Store {
@@ -80,6 +93,11 @@ impl Store {
             writer: Writer::start(pool.clone()),
             pool,
         }
+    }
+
+    /// Completes when nothing can be written any more.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.writer.clone().ended()
     }
 
     /// The order of that id.
@@ -96,36 +114,67 @@ impl Store {
         self.writer.write(new, turn).await
     }
 
-    /// At most `limit` orders of that user, the newest first, from `after` on.
+    /// At most `limit` orders of that user, the newest first, from `after` on. No
+    /// more are read than have `items_max` items, and at most 15 beyond; the last
+    /// that is returned may be beyond.
     pub(crate) async fn list(
         &self,
         user_id: &str,
         after: Option<&Place>,
         limit: usize,
+        items_max: usize,
     ) -> Result<Vec<Stored>, StoreError> {
+        answer(self.listed(user_id, after, limit, items_max))
+            .await
+            .map_err(failed)
+    }
+
+    async fn listed(
+        &self,
+        user_id: &str,
+        after: Option<&Place>,
+        limit: usize,
+        items_max: usize,
+    ) -> sqlx::Result<Vec<Stored>> {
         let sql = "SELECT order_id, user_id, user_name, items, total, created_at_ms FROM orders \
                    WHERE user_id = $1 AND (created_at_ms, order_id) < ($2, $3) \
                    ORDER BY created_at_ms DESC, order_id DESC LIMIT $4";
-        let rows = sqlx::query(sql)
-            .bind(user_id)
-            .bind(after.map_or(i64::MAX, |place| place.created_at_ms))
-            .bind(after.map_or("", |place| &place.order_id))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        rows.iter()
-            .map(stored)
-            .collect::<sqlx::Result<_>>()
-            .map_err(failed)
+        let mut connection = Lent::from(&self.pool).await?;
+        let (mut orders, mut items) = (Vec::new(), 0);
+        let mut after = after.cloned();
+        loop {
+            let asked = READ_AT_ONCE.min(limit - orders.len());
+            let rows = sqlx::query(sql)
+                .bind(user_id)
+                .bind(after.as_ref().map_or(i64::MAX, |place| place.created_at_ms))
+                .bind(after.as_ref().map_or("", |place| &place.order_id))
+                .bind(i64::try_from(asked).unwrap_or(i64::MAX))
+                .fetch_all(&mut *connection)
+                .await?;
+            for row in &rows {
+                let next = stored(row)?;
+                items += next.order.items.len();
+                orders.push(next);
+                if items > items_max {
+                    return Ok(orders);
+                }
+            }
+            if rows.len() < asked || orders.len() == limit {
+                return Ok(orders);
+            }
+            after = orders.last().map(Stored::place);
+        }
     }
 }
 
 async fn find(pool: &AnyPool, order_id: &str) -> sqlx::Result<Option<Stored>> {
     let sql = "SELECT order_id, user_id, user_name, items, total, created_at_ms FROM orders \
                WHERE order_id = $1";
-    let row = sqlx::query(sql).bind(order_id).fetch_optional(pool).await?;
-    row.as_ref().map(stored).transpose()
+    let mut connection = Lent::from(pool).await?;
+    let found = sqlx::query(sql)
+        .bind(order_id)
+        .fetch_optional(&mut *connection);
+    answer(found).await?.as_ref().map(stored).transpose()
 }
 
 /// What went wrong is for the log; a caller can do nothing about it but come
@@ -191,6 +240,8 @@ pub(crate) mod tests {
 
     use super::*;
 
+    pub(crate) const MANY: usize = 1_000_000;
+
     /// An empty store, in memory.
     pub(crate) async fn store() -> Store {
         let pool = database::open(&DatabaseUrl::memory(), &STEPS).await;
@@ -246,16 +297,45 @@ pub(crate) mod tests {
 
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let page = store.list("user-1", after.as_ref(), 1).await.unwrap();
+            let page = store.list("user-1", after.as_ref(), 1, MANY).await.unwrap();
             let Some(last) = page.last() else { break };
-            after = Some(Place {
-                created_at_ms: last.created_at_ms,
-                order_id: last.order.order_id.clone(),
-            });
+            after = Some(last.place());
             seen.extend(page);
         }
         assert_eq!(seen, expected);
-        assert_eq!(store.list("user-1", None, 3).await.unwrap(), expected[..3]);
+        let three = store.list("user-1", None, 3, MANY).await.unwrap();
+        assert_eq!(three, expected[..3]);
+    }
+
+    #[tokio::test]
+    async fn orders_are_read_until_there_are_items_enough_or_none_are_left() {
+        let store = store().await;
+        for at in 0..50 {
+            create(&store, &of(&format!("{at:02}"), "user-1", at)).await;
+        }
+        let ids = async |limit, items_max| {
+            let listed = store.list("user-1", None, limit, items_max).await.unwrap();
+            let ids = listed.into_iter().map(|stored| stored.order.order_id);
+            ids.collect::<Vec<_>>()
+        };
+        let newest = |count: i32| (0..count).map(|at| format!("{:02}", 49 - at));
+
+        for (limit, items_max, read) in [
+            (101, MANY, 50),
+            (50, MANY, 50),
+            (49, MANY, 49),
+            (32, MANY, 32),
+            (101, 20, 21), // each has one item
+            (101, 15, 16),
+            (101, 0, 1),
+        ] {
+            let expected: Vec<_> = newest(read).collect();
+            assert_eq!(
+                ids(limit, items_max).await,
+                expected,
+                "{limit}, {items_max}"
+            );
+        }
     }
 
     #[test]

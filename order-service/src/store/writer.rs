@@ -8,8 +8,12 @@
 
 use std::fmt::Write as _;
 
+use service_kit::database::{self, Lent};
 use sqlx::{AnyPool, AssertSqlSafe, Row as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use super::{COLUMNS, Creation, StoreError, Stored, Turn, failed, find, items_to_text};
 
@@ -46,6 +50,11 @@ impl Writer {
         Self(sender)
     }
 
+    /// Completes when the task has ended, after which nothing can be written.
+    pub(super) async fn ended(self) {
+        self.0.closed().await;
+    }
+
     pub(super) async fn write(&self, new: Stored, turn: Turn) -> Result<Creation, StoreError> {
         let (answer, answered) = oneshot::channel();
         let items = items_to_text(&new.order.items);
@@ -55,7 +64,10 @@ impl Writer {
             answer,
             turn,
         };
-        self.0.try_send(job).map_err(|_| StoreError::Full)?;
+        self.0.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Full,
+            TrySendError::Closed(_) => StoreError::Failed,
+        })?;
         // Without an answer, the task has ended: with its runtime, or by a panic.
         answered.await.unwrap_or(Err(StoreError::Failed))
     }
@@ -88,7 +100,8 @@ async fn insert(pool: &AnyPool, batch: &[Job]) -> sqlx::Result<Vec<String>> {
             .bind(new.order.total.normalize().to_string())
             .bind(new.created_at_ms);
     }
-    let rows = query.fetch_all(pool).await?;
+    let mut connection = Lent::from(pool).await?;
+    let rows = database::answer(query.fetch_all(&mut *connection)).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -116,6 +129,8 @@ async fn answer(
     written: sqlx::Result<Vec<String>>,
 ) {
     let written = written.map_err(failed);
+    // Once it cannot be read either, nobody waits for that again.
+    let mut readable = true;
     for Job {
         new, answer, turn, ..
     } in batch
@@ -123,10 +138,14 @@ async fn answer(
         let outcome = match &written {
             Err(error) => Err(*error),
             Ok(ids) if ids.contains(&new.order.order_id) => Ok(Creation::New(new)),
+            Ok(_) if !readable => Err(StoreError::Failed),
             Ok(_) => match find(pool, &new.order.order_id).await {
                 Ok(Some(earlier)) => Ok(Creation::Earlier(earlier)),
                 Ok(None) => Err(StoreError::Failed),
-                Err(error) => Err(failed(error)),
+                Err(error) => {
+                    readable = false;
+                    Err(failed(error))
+                }
             },
         };
         // Nobody minds when the caller has gone.
@@ -146,7 +165,7 @@ mod tests {
     use super::{
         super::{
             STEPS, Store, Turns,
-            tests::{of, store},
+            tests::{MANY, of, store},
         },
         *,
     };
@@ -180,7 +199,8 @@ mod tests {
             new += usize::from(matches!(creation, Ok(Creation::New(_))));
         }
         assert_eq!(new, 400);
-        assert_eq!(store.list("user-1", None, 1000).await.unwrap().len(), 400);
+        let listed = store.list("user-1", None, 1000, MANY).await;
+        assert_eq!(listed.unwrap().len(), 400);
     }
 
     #[tokio::test]
@@ -206,6 +226,19 @@ mod tests {
             create(&store, &turns, "gone").await,
             Ok(Creation::New(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_has_ended_is_no_full_queue_and_says_so() {
+        let (sender, jobs) = mpsc::channel(1);
+        let writer = Writer(sender);
+        let ended = tokio::spawn(writer.clone().ended());
+        drop(jobs);
+
+        ended.await.unwrap();
+        let turn = Turns::default().take("a").await;
+        let written = writer.write(of("a", "user-1", 1), turn).await;
+        assert_eq!(written, Err(StoreError::Failed));
     }
 
     #[tokio::test]

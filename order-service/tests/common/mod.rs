@@ -5,6 +5,7 @@
 pub(crate) mod certificates;
 pub(crate) mod crash;
 pub(crate) mod program;
+pub(crate) mod proxy;
 
 use std::{
     net::SocketAddr,

@@ -5,7 +5,7 @@
 //! | file | what for |
 //! | --- | --- |
 //! | `process.rs` | both services as processes, which signals act on |
-//! | `proxy.rs` | the way between them, which can be spoilt |
+//! | `../common/proxy.rs` | the way between them, which can be spoilt |
 //! | `flow.rs` | orders at a steady rate |
 //! | `machine.rs` | what the machine itself is late by |
 //! | `trial.rs` | one fault, from a second before it to some after, and what must hold of each |
@@ -18,13 +18,12 @@ mod common;
 mod flow;
 mod machine;
 mod process;
-mod proxy;
 mod trial;
 
 use std::time::Duration;
 
+use common::proxy::{Proxy, Way};
 use process::UserService;
-use proxy::{Proxy, Way};
 use trial::{Breaker, Trial};
 
 const MS: Duration = Duration::from_millis(1);

@@ -1,6 +1,10 @@
 //! `healthcheck`: for containers, which have no gRPC client inside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    error::Error,
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{
@@ -29,7 +33,7 @@ async fn health(address: SocketAddr, tls: &TlsSettings) -> Result<(), String> {
         None => endpoint.connect().await,
         Some(secure) => endpoint.connect_with_connector(secure).await,
     };
-    let channel = channel.map_err(|_| "cannot connect".to_owned())?;
+    let channel = channel.map_err(|error| format!("cannot connect: {}", innermost(&error)))?;
     let reply = HealthClient::new(channel)
         .check(HealthCheckRequest::default())
         .await
@@ -38,6 +42,14 @@ async fn health(address: SocketAddr, tls: &TlsSettings) -> Result<(), String> {
         ServingStatus::Serving => Ok(()),
         other => Err(other.as_str_name().to_owned()),
     }
+}
+
+/// What is behind an error, and the errors around that one: tonic's says only that
+/// there is one.
+fn innermost(error: &dyn Error) -> &dyn Error {
+    // Deeper than any chain there is.
+    let causes = iter::successors(Some(error), |error| (**error).source());
+    causes.take(16).last().unwrap_or(error)
 }
 
 /// Where a service that listens on `address` is reached from its own machine.

@@ -19,7 +19,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -28,6 +28,10 @@ use crate::tls::Acceptor;
 
 /// Connections that may be open at once; more wait in the kernel's queue.
 const OPEN_MAX: usize = 1024;
+/// How long a peer may take to begin to speak HTTP/2, on a connection that is
+/// plain or has been secured. hyper would wait for ever, and not even leave when
+/// it is asked to.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// How long to leave the listener alone after it failed. Out of file
 /// descriptors it fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -85,9 +89,9 @@ impl Connections {
         )
     }
 
-    /// The connections to `listener`, for tonic; secured by `tls`, when there is
-    /// one. Those that are being secured do not hold up the others, and hold a
-    /// place meanwhile.
+    /// The connections to `listener`, for tonic, once they have begun to speak
+    /// HTTP/2; secured by `tls`, when there is one. Those that have not come so
+    /// far do not hold up the others, and hold a place meanwhile.
     pub(super) fn incoming(
         self,
         listener: TcpListener,
@@ -97,28 +101,29 @@ impl Connections {
             let accepted = connections.accept(&listener).await;
             Some((accepted, (connections, listener)))
         })
-        .map(move |(connection, peer)| secure(connection, peer, tls.clone()))
+        .map(move |(connection, peer)| begin(connection, peer, tls.clone()))
         .buffer_unordered(OPEN_MAX)
         .filter_map(async |secured| secured.map(Ok))
     }
 }
 
-/// Nothing, when the peer cannot be let in.
-async fn secure(
-    connection: Connection,
-    peer: SocketAddr,
-    tls: Option<Acceptor>,
-) -> Option<Secured> {
-    let Some(tls) = tls else {
-        return Some(Secured::Plain(connection));
+/// Nothing, when the peer cannot be let in, or does not want to.
+async fn begin(connection: Connection, peer: SocketAddr, tls: Option<Acceptor>) -> Option<Secured> {
+    let secured = match tls {
+        None => Ok(Secured::plain(connection)),
+        Some(tls) => tls.accept(connection).await.map(Secured::tls),
     };
-    match tls.accept(connection).await {
-        Ok(stream) => Some(Secured::Tls(Box::new(stream))),
-        Err(error) => {
-            tracing::info!(%peer, %error, "a connection was not let in");
-            None
-        }
-    }
+    let begun = match secured {
+        Ok(mut secured) => match timeout(BEGIN_MAX, secured.begin()).await {
+            Ok(begun) => begun.map(|begun| begun.then_some(secured)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it says nothing")),
+        },
+        Err(error) => Err(error),
+    };
+    begun.unwrap_or_else(|error| {
+        tracing::info!(%peer, %error, "a connection was not let in");
+        None
+    })
 }
 
 type CutSignal = Pin<Box<dyn Future<Output = ()> + Send>>;

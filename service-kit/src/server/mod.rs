@@ -8,7 +8,7 @@
 //! most clients still speak).
 //!
 //! ```text
-//! accept        a bounded number of connections, over TLS where that is set
+//! accept        a bounded number of connections that begin in time, over TLS where that is set
 //! call metrics  every call counts, whatever happens inside
 //! deadline      the caller's own, as DEADLINE_EXCEEDED
 //! shed          a bounded number at once; what is too late is not begun
@@ -29,7 +29,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use futures_util::Stream;
 use http::Request;
 use resilience::InboundDeadlineLayer;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{
     body::Body,
     server::NamedService,
@@ -40,7 +40,7 @@ use tonic_health::ServingStatus;
 pub use running::Running;
 
 use crate::{
-    ServeSettings, StartError,
+    ServeSettings, SettingError, StartError,
     metrics::{self, CallMetricsLayer, Hook, Registry},
     tls::Acceptor,
 };
@@ -74,6 +74,7 @@ pub struct Server {
     methods: Vec<&'static str>,
     always: Vec<&'static str>,
     hooks: Vec<Hook>,
+    needed: JoinSet<()>,
 }
 
 impl std::fmt::Debug for Server {
@@ -108,6 +109,7 @@ impl Server {
             methods: Vec::new(),
             always: Vec::new(),
             hooks: vec![runtime],
+            needed: JoinSet::new(),
         })
     }
 
@@ -155,11 +157,20 @@ impl Server {
         self
     }
 
+    /// Without this the service is of no use: when `part` completes, the server
+    /// has [failed](Running::failed).
+    #[must_use]
+    pub fn needs(mut self, part: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.needed.spawn(part);
+        self
+    }
+
     /// Serves `service` on `port` of the loopback address, apart from all else:
     /// neither measured, nor in reflection.
     ///
     /// # Errors
-    /// [`StartError`]: the port, which `ADMIN_PORT` names, cannot be opened.
+    /// [`StartError`]: the port, which `ADMIN_PORT` names, cannot be opened, or
+    /// is there for another purpose.
     pub fn admin<S>(mut self, port: u16, service: S) -> Result<Self, StartError>
     where
         S: tower::Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -170,6 +181,11 @@ impl Server {
             + 'static,
         S::Future: Send + 'static,
     {
+        let others = [self.settings.port, self.settings.metrics_port];
+        if port != 0 && others.contains(&port) {
+            let rule = "must be a port other than PORT and METRICS_PORT";
+            return Err(SettingError::new("ADMIN_PORT", port, rule).into());
+        }
         let routes = Routes::new(service);
         self.admin = Some(AdminServer::open(port, self.settings.reuse_port, routes)?);
         Ok(self)
@@ -224,6 +240,7 @@ impl Server {
             metrics: self.metrics,
             admin: self.admin,
             hooks: self.hooks,
+            needed: self.needed,
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, timeout_at},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -38,6 +38,8 @@ pub(super) struct Parts {
     pub(super) metrics: MetricsServer,
     pub(super) admin: Option<AdminServer>,
     pub(super) hooks: Vec<Hook>,
+    /// What must not end before.
+    pub(super) needed: JoinSet<()>,
 }
 
 impl Running {
@@ -66,9 +68,13 @@ impl Running {
         self.0.admin.as_ref().map(AdminServer::address)
     }
 
-    /// Completes when the gRPC server has ended without having been asked to.
+    /// Completes when the gRPC server, or what it [needs](super::Server::needs),
+    /// has ended without having been asked to.
     pub async fn failed(&mut self) {
-        let _ = (&mut self.0.grpc).await;
+        tokio::select! {
+            _ = &mut self.0.grpc => {}
+            Some(_) = self.0.needed.join_next() => {}
+        }
     }
 
     /// Stops: accepts no more, lets the calls in flight finish, and cuts off
@@ -127,5 +133,24 @@ impl fmt::Debug for Running {
             .field("metrics_addr", &self.metrics_addr())
             .field("admin_addr", &self.admin_addr())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use crate::{ServeSettings, Server};
+
+    #[tokio::test]
+    async fn a_server_that_has_lost_what_it_needs_has_failed() {
+        let (part, ended) = oneshot::channel::<()>();
+        let server = Server::open(&ServeSettings::default()).await.unwrap();
+        let server = server.needs(async { drop(ended.await) });
+        let mut running = server.serve(&[]).await.unwrap();
+
+        assert!(futures_util::poll!(Box::pin(running.failed())).is_pending());
+        drop(part);
+        running.failed().await;
     }
 }

@@ -2,15 +2,21 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get, serve::Listener};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::interval};
-
-use super::{
-    connections::{Connection, Connections},
-    listen::listen,
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{interval, timeout},
 };
+
+use super::{connections::Connections, listen::listen};
 use crate::{ServeSettings, StartError, metrics::Registry};
 
+/// All the time that a connection has, which is for one page.
+const PAGE_MAX: Duration = Duration::from_secs(10);
 /// How often samples are folded into their histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -44,14 +50,8 @@ impl MetricsServer {
         let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
         let router = Router::new().route("/metrics", get(async move || (text, page())));
         let (cut, cut_seen) = watch::channel(());
-        let port = Port {
-            listener,
-            connections: Connections::new(cut_seen),
-        };
-        let serve = tokio::spawn(async {
-            // It has no way to fail: `Port` waits out errors.
-            let _ = axum::serve(port, router).await;
-        });
+        let connections = Connections::new(cut_seen);
+        let serve = tokio::spawn(serve(listener, connections, router));
         Ok(Self {
             address,
             tasks: vec![serve],
@@ -91,21 +91,15 @@ impl Drop for MetricsServer {
     }
 }
 
-/// A listener whose connections are bounded and can be cut.
-struct Port {
-    listener: TcpListener,
-    connections: Connections,
-}
-
-impl Listener for Port {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        self.connections.accept(&self.listener).await
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+/// Serves one page on each connection.
+async fn serve(listener: TcpListener, connections: Connections, router: Router) {
+    let mut page = http1::Builder::new();
+    page.keep_alive(false);
+    loop {
+        let (connection, _) = connections.accept(&listener).await;
+        let router = TowerToHyperService::new(router.clone());
+        let served = page.serve_connection(TokioIo::new(connection), router);
+        // It may fail, or be too slow: whoever wants the page comes again.
+        tokio::spawn(timeout(PAGE_MAX, served));
     }
 }

@@ -4,7 +4,9 @@
 //! A bounded number of calls is under way at once. One more is refused before
 //! anything is done for it, with the time after which to come back: a refusal in
 //! time is worth more than an answer too late, and costs next to nothing. A call
-//! whose deadline has passed before its turn came is not begun.
+//! whose deadline has passed before its turn came is not begun; and whatever its
+//! caller says, none lasts longer than two minutes, or a request that never ends would
+//! hold its place for ever. Answers that are streams, once begun, may last.
 //!
 //! Health checks are answered whatever else is going on: a server that is busy
 //! is not one that is ill, and must not be restarted for it. So are reflection,
@@ -13,19 +15,24 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, Sleep, sleep},
 };
 use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::{Deadline, overloaded};
+
+/// How long a call may take until its answer begins: twice the longest delay that
+/// can be ordered (`CHAOS`), and far more than anything takes by itself.
+const CALL_MAX: Duration = Duration::from_secs(120);
 
 /// Admits so many calls at once.
 #[derive(Debug, Clone)]
@@ -100,6 +107,7 @@ where
         ShedFuture::Admitted {
             deadline: Deadline::of(request.extensions()),
             begun: false,
+            too_long: sleep(CALL_MAX),
             inner: self.inner.call(request),
             _place: place,
         }
@@ -116,6 +124,8 @@ pin_project! {
         Admitted {
             deadline: Option<Deadline>,
             begun: bool,
+            #[pin]
+            too_long: Sleep,
             #[pin]
             inner: F,
             _place: Option<OwnedSemaphorePermit>,
@@ -139,6 +149,7 @@ where
             ShedFutureProj::Admitted {
                 deadline,
                 begun,
+                too_long,
                 inner,
                 ..
             } => {
@@ -150,7 +161,12 @@ where
                         return Poll::Ready(Ok(status.into_http()));
                     }
                 }
-                inner.poll(cx)
+                if let Poll::Ready(answer) = inner.poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                ready!(too_long.poll(cx));
+                let status = Status::deadline_exceeded(format!("not done within {CALL_MAX:?}"));
+                Poll::Ready(Ok(status.into_http()))
             }
         }
     }
@@ -161,7 +177,6 @@ mod tests {
     use std::{
         convert::Infallible,
         sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        time::Duration,
     };
 
     use tokio::sync::Notify;
@@ -217,6 +232,24 @@ mod tests {
         let mut next = Box::pin(async { tokio::join!(call("/a.S/M"), call("/a.S/M")) });
         assert!(futures_util::poll!(&mut next).is_pending());
         assert_eq!(begun.load(Relaxed), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_does_not_end_gives_its_place_back_after_two_minutes() {
+        let handler = service_fn(|_: Request<()>| std::future::pending());
+        let shed = ShedLayer::new(1, Vec::new()).layer(handler);
+        let code = async |path| {
+            let answer: Result<_, Infallible> = shed.clone().oneshot(request(path)).await;
+            status(&answer.unwrap()).unwrap().code()
+        };
+
+        for _ in 0..2 {
+            let started = Instant::now();
+            assert_eq!(code("/a.S/M").await, Code::DeadlineExceeded);
+            assert!(started.elapsed() >= CALL_MAX);
+        }
+        let health = code("/grpc.health.v1.Health/Check").await;
+        assert_eq!(health, Code::DeadlineExceeded);
     }
 
     #[tokio::test(start_paused = true)]

@@ -166,6 +166,11 @@ impl SettingError {
             refusal: refusal.into(),
         }
     }
+
+    /// The environment variable `variable` is of no use without `others`.
+    pub fn needs(variable: impl Into<String>, value: impl fmt::Display, others: &str) -> Self {
+        Self::new(variable, value, format!("needs {others} beside it"))
+    }
 }
 
 /// A value as anybody may see it: what stands before the `@` of a URL, and what

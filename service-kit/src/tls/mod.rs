@@ -61,15 +61,34 @@ pub struct TlsSettings {
 impl TlsSettings {
     /// Refuses half a setting.
     pub(crate) fn validate(&self) -> Result<(), SettingError> {
-        let needs = |variable: &str, path: &PathBuf, other: &str| {
-            let rule = format!("needs {other} beside it");
-            Err(SettingError::new(variable, path.display(), rule))
-        };
-        match (&self.cert, &self.key, &self.client_ca) {
-            (Some(cert), None, _) => needs("TLS_CERT", cert, "TLS_KEY"),
-            (None, Some(key), _) => needs("TLS_KEY", key, "TLS_CERT"),
-            (None, None, Some(ca)) => needs("TLS_CLIENT_CA", ca, "TLS_CERT and TLS_KEY"),
+        let identity = pair(("TLS_CERT", &self.cert), ("TLS_KEY", &self.key))?;
+        match (identity, &self.client_ca) {
+            (None, Some(ca)) => Err(SettingError::needs(
+                "TLS_CLIENT_CA",
+                ca.display(),
+                "TLS_CERT and TLS_KEY",
+            )),
             _ => Ok(()),
+        }
+    }
+}
+
+/// A certificate and its key, each with the variable that names it: both, or
+/// neither.
+///
+/// # Errors
+/// There is one without the other.
+pub fn pair(
+    cert: (&'static str, &Option<PathBuf>),
+    key: (&'static str, &Option<PathBuf>),
+) -> Result<Option<[(&'static str, PathBuf); 2]>, SettingError> {
+    match (cert, key) {
+        ((cert, Some(of_cert)), (key, Some(of_key))) => {
+            Ok(Some([(cert, of_cert.clone()), (key, of_key.clone())]))
+        }
+        ((_, None), (_, None)) => Ok(None),
+        ((variable, Some(path)), (other, None)) | ((other, None), (variable, Some(path))) => {
+            Err(SettingError::needs(variable, path.display(), other))
         }
     }
 }

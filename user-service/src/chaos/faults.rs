@@ -12,7 +12,8 @@ pub struct Chaos {
     pub error: Option<ErrorFault>,
     /// Calls to delay.
     pub latency: Option<Latency>,
-    /// Calls to leave hanging until the faults change.
+    /// Calls to leave hanging until the faults change, or for as long as a call may
+    /// last here (two minutes).
     pub hang: Option<Share>,
     /// Calls to serve at once.
     pub capacity: Option<Capacity>,

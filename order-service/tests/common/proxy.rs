@@ -1,4 +1,4 @@
-//! A way between two services that can be spoilt: connections are made for real, and what
+//! A way to a service that can be spoilt: connections are made for real, and what
 //! passes on them is delayed, held, cut or let through in bits.
 
 use std::{net::SocketAddr, time::Duration};
@@ -23,6 +23,9 @@ pub(crate) enum Way {
     Delay(Duration),
     /// It stays where it is, and no connection is closed. Afterwards it arrives.
     Silent,
+    /// On connections that were made before it, the same; those made since are clear: who
+    /// was there has gone without a word, and another is in its place.
+    Vanished,
     /// Connections are reset: those that are, and those that are made.
     Cut,
     /// It arrives a few bytes at a time.
@@ -76,6 +79,7 @@ impl Proxy {
 /// One connection, from the caller's first byte to the end of either side.
 async fn pass(mut downstream: TcpStream, upstream: SocketAddr, way: watch::Receiver<Way>) {
     let mut cut = way.clone();
+    let since = *way.borrow();
     let connected = async {
         let mut upstream = TcpStream::connect(upstream).await.ok()?;
         upstream.set_nodelay(true).ok()?;
@@ -83,8 +87,8 @@ async fn pass(mut downstream: TcpStream, upstream: SocketAddr, way: watch::Recei
         let (from_caller, to_caller) = downstream.split();
         let (from_service, to_service) = upstream.split();
         tokio::select! {
-            () = pump(from_caller, to_service, way.clone(), 1) => {}
-            () = pump(from_service, to_caller, way.clone(), 2) => {}
+            () = pump(from_caller, to_service, way.clone(), since, 1) => {}
+            () = pump(from_service, to_caller, way.clone(), since, 2) => {}
         }
         Some(())
     };
@@ -97,11 +101,12 @@ async fn pass(mut downstream: TcpStream, upstream: SocketAddr, way: watch::Recei
     let _ = downstream.set_zero_linger();
 }
 
-/// One direction of a connection. The dice are fixed: each run stalls at the same pieces.
+/// One direction of a connection, which was made when the way was `since`. The dice are fixed: each run stalls at the same pieces.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut way: watch::Receiver<Way>,
+    since: Way,
     seed: u64,
 ) {
     let mut dice = fastrand::Rng::with_seed(seed);
@@ -115,8 +120,9 @@ async fn pump(
             let now = *way.borrow_and_update();
             let (bytes, wait) = match now {
                 Way::Clear => (rest.len(), Duration::ZERO),
+                Way::Vanished if since == Way::Vanished => (rest.len(), Duration::ZERO),
                 Way::Delay(wait) => (rest.len(), wait),
-                Way::Silent | Way::Cut => (0, Duration::MAX),
+                Way::Silent | Way::Vanished | Way::Cut => (0, Duration::MAX),
                 Way::Trickle { bytes, every } => (bytes.min(rest.len()), every),
                 Way::Stalls { share, length } if dice.f64() < share => (rest.len(), length),
                 Way::Stalls { .. } => (rest.len(), Duration::ZERO),
