@@ -95,7 +95,11 @@ async fn g6_a_call_that_meets_an_abrupt_close_succeeds_if_idempotent_200_times_o
             panic!("round {round}: {status:?}");
         }
     }
-    assert!(server.connections() >= ROUNDS / 2, "{}", server.connections());
+    assert!(
+        server.connections() >= ROUNDS / 2,
+        "{}",
+        server.connections()
+    );
 }
 
 /// One call is in flight and the others wait for a stream when the connection

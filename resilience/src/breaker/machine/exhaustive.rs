@@ -99,8 +99,8 @@ impl World {
             && !run.is_broken(window, machine.epoch, self.now);
         let counts = window.counts(machine.epoch, self.now);
         let window_can_trip = config.failure_ratio < 0.5;
-        let half_full_in = (0..2)
-            .find(|later| window.is_half_full(machine.epoch, self.now + STEP * *later));
+        let half_full_in =
+            (0..2).find(|later| window.is_half_full(machine.epoch, self.now + STEP * *later));
         let ends_bucket = steps(self.now - self.start) % 2 == 1;
         let fresh = self
             .held
