@@ -12,11 +12,11 @@ COPY . .
 # That is the programs and, under their own paths, the shared libraries they are linked to.
 #
 # All checkouts on a machine share the second cache, and cargo compares times only: an older
-# checkout would get the programs of a newer one. So the cache has the checksums of what was
+# checkout would get the programs of a newer one. So the cache keeps the checksums of what was
 # compiled into it. What differs from them, or is gone, is made new, with its folder, and all
-# else old. A build that breaks off leaves only those that are right whatever it came to.
+# else old. While it builds, it keeps only those that are right however far it comes.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/src/target,sharing=locked \
+    --mount=type=cache,id=resilience-target,target=/src/target,sharing=locked \
     export LC_ALL=C known=target/sources.sha256 \
     && touch $known \
     && find . -path ./target -prune -o -type f -exec sha256sum {} + | sort >/tmp/sources \
