@@ -10,9 +10,22 @@ COPY . .
 # The two caches outlive every image, so that after a change only what changed is compiled.
 # A cache is not part of a layer: what the images need is copied out of it in the same step.
 # That is the programs and, under their own paths, the shared libraries they are linked to.
+#
+# All checkouts on a machine share the second cache, and cargo compares times only: an older
+# checkout would get the programs of a newer one. So the cache keeps the checksums of what was
+# compiled into it. What differs from them, or is gone, is made new, with its folder, and all
+# else old. While it builds, it keeps only those that are right however far it comes.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --workspace --exclude simulation --bins \
+    --mount=type=cache,id=resilience-target,target=/src/target,sharing=locked \
+    export LC_ALL=C known=target/sources.sha256 \
+    && touch $known \
+    && find . -path ./target -prune -o -type f -exec sha256sum {} + | sort >/tmp/sources \
+    && find . -path ./target -prune -o -exec touch --date=2000-01-01 {} + \
+    && comm -3 $known /tmp/sources | sed 's/.*  //' >/tmp/changed \
+    && sed 'p; s,/[^/]*$,,' /tmp/changed | xargs --no-run-if-empty --delimiter='\n' touch --no-create \
+    && comm -12 $known /tmp/sources >/tmp/same && cp /tmp/same $known \
+    && cargo build --locked --release --workspace --exclude simulation --bins \
+    && cp /tmp/sources $known \
     && mkdir -p /out/bin /out/root /out/empty \
     && cp target/release/user-service target/release/order-service target/release/load-test /out/bin/ \
     && ldd /out/bin/* | grep -o '/lib[^ ]*' | sort -u | xargs -I{} cp --dereference --parents {} /out/root/

@@ -194,6 +194,13 @@ def lint_alert(rule, runbook, tests):
         yield f"{where}: no test names it"
 
 
+def lint_runbook(runbook, titles):
+    """What it sends a reader to look at is in italics, and must be there under that name."""
+    for named in re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", runbook):
+        if named not in titles:
+            yield f"the runbook names '{named}', which no dashboard, row or panel is called"
+
+
 def judge(query, prometheus, matches):
     """Yields what is wrong with one query. `matches` remembers selectors."""
     for selector in selectors(query.expression):
@@ -219,13 +226,16 @@ def judge(query, prometheus, matches):
 
 def collect(prometheus, files, wrong, since=0):
     """Every query that there is. What is wrong with things that are none goes to `wrong`."""
-    queries = []
+    queries, titles = [], set()
     for file in files:
         dashboard = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
+        # A dashboard is called by what stands before the colon.
+        titles |= {dashboard["title"].split(":")[0], *(panel["title"] for panel in panels_of(dashboard))}
         wrong += lint_dashboard(file, dashboard)
         queries += queries_of(file, dashboard, values_of_variables(file, dashboard, prometheus, wrong))
 
     runbook = (GRAFANA / "RUNBOOK.md").read_text(encoding="utf-8")
+    wrong += lint_runbook(runbook, titles)
     tests = "".join(test.read_text(encoding="utf-8") for test in GRAFANA.glob("prometheus/tests/*.yml"))
     rules = prometheus.rules(since)
     if not rules:

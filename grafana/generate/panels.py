@@ -35,7 +35,12 @@ def breaker_state(by):
 
 def rate(metric, by=(), **matchers):
     """How fast a counter grows: `rate("orders_total", "reason", job="$job")`."""
-    return f"{total(by)} (rate({select(metric, **matchers)}[$__rate_interval]))"
+    return f"{total(by)} ({rates(metric, **matchers)})"
+
+
+def rates(metric, **matchers):
+    """The same of each series, not added up yet."""
+    return f"rate({select(metric, **matchers)}[$__rate_interval])"
 
 
 def quantile(q, histogram, by=(), **matchers):

@@ -38,9 +38,20 @@ ORDERS = {
     "refused": named("error: refused here", PURPLE),
     "deadline": named("error: out of time", ORANGE),
     "storage": named("error: not stored", YELLOW),
+    "overload": named("turned away: too many", "dark-purple"),
+    "too_late": named("turned away: too late to begin", "dark-orange"),
 }
 
-WELL = f"1 - {rate('orders_total', reason=ORDERS_FAILED)} / {rate('orders_total')}"
+# Calls that never became an order, because there were too many: `orders_total` knows nothing
+# of them, and whoever placed them had no answer all the same.
+TURNED_AWAY = rates("grpc_server_calls_not_begun_total", grpc_method=CREATE)
+WELL = (
+    f"1 - sum({rates('orders_total', reason=ORDERS_FAILED)} or {TURNED_AWAY})"
+    f" / sum({rates('orders_total')} or {TURNED_AWAY})"
+)
+BY_REASON = f"sum by (reason) ({rates('orders_total')} or {TURNED_AWAY})"
+# What is turned away is turned away at once, and would make the rest look quick.
+READ = {"grpc_method": CREATE, "grpc_status": "!RESOURCE_EXHAUSTED"}
 ATTEMPTS = rate("grpc_client_attempt_started_total", **GRPC)
 ANSWERED = (
     f"1 - {rate('grpc_client_attempt_duration_seconds_count', **GRPC, grpc_status=ATTEMPT_FAILED)}"
@@ -52,8 +63,8 @@ verdict = row(
     stat(
         "Orders that went well",
         "Share of orders that ended as they should just now: created, or a proper no (unknown or inactive user, "
-        "malformed request). The rest got an error because user-service could not be asked. Green from 99 %, red below "
-        "95 %.",
+        "malformed request). The rest got an error because user-service could not be asked or the order not be stored, or was "
+        "turned away because there were too many. Green from 99 %, red below 95 %.",
         WELL,
         SHARE,
         thresholds(RED, (0.95, ORANGE), (0.99, GREEN)),
@@ -62,9 +73,10 @@ verdict = row(
     ),
     stat(
         "Slowest 1 % of orders",
-        "The p99 of CreateOrder, measured in order-service: 99 of 100 callers waited less. Orange from 250 ms (one attempt "
-        "timed out on the way), red from 1 s (the default deadline of a call).",
-        quantile(0.99, "grpc_server_call_duration_seconds", grpc_method=CREATE),
+        "The p99 of CreateOrder, measured in order-service: 99 of 100 callers waited less. Those who were turned away at once "
+        "are not among them. Orange from 250 ms (one attempt timed out on the way), red from 1 s (the default deadline of a "
+        "call).",
+        quantile(0.99, "grpc_server_call_duration_seconds", **READ),
         SECONDS,
         thresholds(GREEN, (0.25, ORANGE), (1, RED)),
         none="no orders",
@@ -132,9 +144,9 @@ verdict = row(
     ),
     graph(
         "Orders, by how they ended",
-        "Every CreateOrder answered, by result. Green and blue are proper answers. Red: user-service was asked and failed. "
-        "Purple: refused here without asking it. Orange: the time ran out.",
-        [(rate("orders_total", "reason"), "{{reason}}")],
+        "Every CreateOrder, by result. Green and blue are proper answers. Red: user-service was asked and failed. Purple: "
+        "refused here without asking it; dark, without reading it, as there were too many. Orange: the time ran out.",
+        [(BY_REASON, "{{reason}}")],
         PER_SECOND,
         w=12,
         h=8,
@@ -144,9 +156,9 @@ verdict = row(
     ),
     graph(
         "How long callers wait for an order",
-        "CreateOrder measured in order-service, from histograms. The dashed line is 1 s, the default deadline. Quantiles are "
-        "read off histogram buckets: just past 1 s, the next edge is 2.5 s.",
-        quantiles("grpc_server_call_duration_seconds", grpc_method=CREATE),
+        "CreateOrder measured in order-service, from histograms, without those that were turned away at once. The dashed line "
+        "is 1 s, the default deadline. Quantiles are read off histogram buckets: just past 1 s, the next edge is 2.5 s.",
+        quantiles("grpc_server_call_duration_seconds", **READ),
         SECONDS,
         w=12,
         h=8,

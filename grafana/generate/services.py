@@ -1,7 +1,7 @@
 """The dashboard of the services: rate, errors and duration of each, as it sees itself."""
 
 from panels import *  # noqa: F403: a vocabulary, made for this
-from resilience import ORDERS, STATUSES, marks
+from resilience import BY_REASON, ORDERS, STATUSES, marks
 
 SERVICES = {
     "order-service": "Its answers of ERROR are gRPC OK: see the row above for what orders came to.",
@@ -22,9 +22,9 @@ orders = row(
     ),
     graph(
         "Orders by reason",
-        "The same orders, by why. Green and blue are proper answers. Red: user-service was asked and failed. Purple: refused "
-        "without asking it. Orange: the time ran out.",
-        [(rate("orders_total", "reason"), "{{reason}}")],
+        "The same orders, by why, and those that were turned away unread because there were too many. Green and blue are "
+        "proper answers. Red: user-service was asked and failed. Purple: refused without asking it. Orange: the time ran out.",
+        [(BY_REASON, "{{reason}}")],
         PER_SECOND,
         stacked=True,
         series=ORDERS,

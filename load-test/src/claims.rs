@@ -166,7 +166,11 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
         claim(
             "outage".to_owned(),
             "attempts per call",
-            format!("< {:.1} (naive retries)", required::NAIVE_ATTEMPTS),
+            format!(
+                "≤ {:.2} (naive retries: {:.1})",
+                required::ATTEMPTS_IN_OUTAGE,
+                required::NAIVE_ATTEMPTS
+            ),
             attempts_in_outage(recording),
         );
     }

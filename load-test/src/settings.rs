@@ -73,6 +73,10 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "target")]
     pub deadline: Option<Duration>,
 
+    /// The target's RESILIENCE_BUDGET_CAPACITY [default: 20]
+    #[arg(long, value_name = "N", value_parser = number(0..=1000_u32), requires = "target")]
+    pub budget: Option<u32>,
+
     /// Where the report goes; - for standard output.
     #[arg(long, value_name = "FILE", default_value = "load-test-report.html")]
     pub out: PathBuf,
@@ -135,6 +139,8 @@ pub struct Target {
     pub metrics: Option<Url>,
     /// The order service's deadline.
     pub deadline: Duration,
+    /// How many retries the order service's budget holds when it is full.
+    pub budget: u32,
 }
 
 impl Settings {
@@ -187,13 +193,15 @@ impl Settings {
         if calls > CALLS_MAX {
             return Err(PlanError::TooManyCalls(calls));
         }
+        let defaults = order_service::Settings::default().resilience;
         let place = match &self.target {
             None => Place::Embedded,
             Some(orders) => Place::Target(Box::new(Target {
                 orders: orders.clone(),
                 chaos: self.chaos_target.clone(),
                 metrics: self.metrics.clone(),
-                deadline: self.deadline.unwrap_or(Duration::from_secs(1)),
+                deadline: self.deadline.unwrap_or(defaults.deadline),
+                budget: self.budget.unwrap_or(defaults.budget_capacity),
             })),
         };
         Ok(Plan {
@@ -233,6 +241,7 @@ impl fmt::Display for Plan {
             }
             let deadline = service_kit::settings::shown(target.deadline);
             write!(f, " --deadline {}", deadline.replace(' ', ""))?;
+            write!(f, " --budget {}", target.budget)?;
         }
         Ok(())
     }
@@ -300,7 +309,7 @@ mod tests {
             "--phases short --compare --rate 50 --seed 1",
             "--phases steady=8s,errors-12=90s",
             "--target localhost:50052",
-            "--target a:1 --chaos-target b:2 --metrics c:3/metrics --deadline 1500ms",
+            "--target a:1 --chaos-target b:2 --metrics c:3/metrics --deadline 1500ms --budget 0",
             "--target a:1 --chaos-target b:2 --phases short",
             "--duration 100s",
             "--target a:1 --duration 7s",
@@ -309,6 +318,18 @@ mod tests {
             let again = settings(&plan.to_string()).unwrap().plan().unwrap();
             assert_eq!(format!("{plan:?}"), format!("{again:?}"));
         }
+    }
+
+    #[test]
+    fn a_target_has_the_settings_that_it_is_said_to_have() {
+        let target = |arguments: &str| match plan(arguments).unwrap().place {
+            Place::Target(target) => (target.deadline.as_millis(), target.budget),
+            Place::Embedded => panic!("a target was given"),
+        };
+        assert_eq!(target("--target a:1"), (1_000, 20));
+        let other = target("--target a:1 --deadline 500ms --budget 100");
+        assert_eq!(other, (500, 100));
+        assert!(settings("--budget 100").is_err());
     }
 
     #[test]

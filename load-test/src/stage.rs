@@ -68,12 +68,11 @@ impl Stage {
             Some(chaos) => Some(Switch::find(&chaos.to_string()).await?),
             None => None,
         };
-        let defaults = order_service::Settings::default().resilience;
         Ok(Self {
             orders: target.orders.to_string(),
             terms: Terms {
                 deadline: target.deadline,
-                budget_capacity: defaults.budget_capacity,
+                budget_capacity: target.budget,
             },
             scraper: match &target.metrics {
                 Some(metrics) => Ok(Scraper::new(metrics.uri())),

@@ -308,6 +308,8 @@ async fn one_call_too_many_is_turned_away_while_health_and_operators_are_answere
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let pushback = refused.metadata().get("grpc-retry-pushback-ms");
     assert_eq!(pushback.unwrap(), "200");
+    let turned_away = "grpc_server_calls_not_begun_total{grpc_method=\"user.UserService/ValidateUser\",reason=\"overload\"}";
+    reached(service.metrics_addr(), turned_away, 1.0).await;
     let mut health = HealthClient::new(channel(service.grpc_addr()).await);
     let reply = health.check(about("user.UserService")).await.unwrap();
     assert_eq!(reply.into_inner().status(), ServingStatus::Serving);

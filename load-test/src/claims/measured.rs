@@ -16,6 +16,10 @@ use crate::{
 const CALLS_MIN: usize = 500;
 /// A recovery is judged when at least this much of it is left after [`required::WELL_AFTER`].
 const RECOVERY_WINDOW_MIN: Duration = Duration::from_secs(1);
+/// Of fewer calls in an outage, those by which the breaker becomes sure are too large a part.
+const OUTAGE_CALLS_MIN: usize = 300;
+/// And a shorter one is over soon after it may be sure.
+const OUTAGE_MIN: Duration = Duration::from_secs(2);
 /// In less, a brown-out is over before its queue is full.
 const BROWNOUT_MIN: Duration = Duration::from_secs(2);
 
@@ -181,16 +185,27 @@ pub(super) fn retries_in_outage(recording: &Recording, most: u32) -> Measured {
 
 /// From the beginning of each outage, when it is not known yet, to its end.
 pub(super) fn attempts_in_outage(recording: &Recording) -> Measured {
-    let spans = spans(recording, |span| span.kind.is_outage())?;
+    let mut spans = spans(recording, |span| span.kind.is_outage())?;
+    spans.retain(|span| {
+        span.length() >= OUTAGE_MIN && recording.calls_of(span).len() >= OUTAGE_CALLS_MIN
+    });
     let attempts = |span: &Span| {
         let first = recording.sample_before(span.start)?;
         let last = recording.sample_after(span.end)?;
         let calls = last.calls - first.calls;
         (calls > 0.0).then(|| (last.attempts - first.attempts) / calls)
     };
-    let worst = worst(&spans, attempts).ok_or_else(|| no_figures(recording))?;
+    let worst = worst(&spans, attempts).ok_or_else(|| match &recording.samples {
+        Ok(_) if spans.is_empty() => {
+            format!(
+                "no outage of {OUTAGE_CALLS_MIN} calls and {}",
+                short(OUTAGE_MIN)
+            )
+        }
+        _ => no_figures(recording),
+    })?;
     let figure = format!("{} in {}", at_most(worst.1, 2, ""), worst.0.kind);
-    Ok((figure, worst.1 < required::NAIVE_ATTEMPTS))
+    Ok((figure, worst.1 <= required::ATTEMPTS_IN_OUTAGE))
 }
 
 pub(super) fn recovers(recording: &Recording) -> Measured {

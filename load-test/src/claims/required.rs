@@ -28,5 +28,8 @@ pub const RETRIES_PAST_BUDGET: u32 = 5;
 /// In a brown-out: useful answers, of those that the upstream can give. Retries that crowd out
 /// first attempts, and a breaker that opens on a service that works, both cost some of it.
 pub const GOODPUT_IN_BROWNOUT: f64 = 0.9;
+/// In an outage, of all calls: the attempts by which the breaker becomes sure, the retries that
+/// the budget held, and probes. Without a breaker that opens, each call is at least one.
+pub const ATTEMPTS_IN_OUTAGE: f64 = 0.5;
 /// What a client that tries three times whatever happens sends for each call in an outage.
 pub const NAIVE_ATTEMPTS: f64 = 3.0;

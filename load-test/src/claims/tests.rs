@@ -295,7 +295,7 @@ fn a_brown_out_must_leave_nine_tenths_of_what_can_be_served() {
 }
 
 #[test]
-fn what_an_outage_costs_stands_beside_three_attempts_whatever_happens() {
+fn an_outage_in_which_the_breaker_stays_closed_costs_too_much() {
     let run = |attempts| {
         Script::new()
             .phase(Kind::Steady, 2, |_| (Created, 2))
@@ -306,12 +306,38 @@ fn what_an_outage_costs_stands_beside_three_attempts_whatever_happens() {
     let kept = claim(&run(0.14), "outage", "attempts per call");
     assert_eq!(
         (kept.verdict, kept.measured.as_str(), kept.required.as_str()),
-        (Verdict::Passed, "0.14 in down", "< 3.0 (naive retries)")
+        (
+            Verdict::Passed,
+            "0.14 in down",
+            "≤ 0.50 (naive retries: 3.0)"
+        )
     );
-    assert_eq!(
-        verdict(&run(3.0), "outage", "attempts per call"),
-        Verdict::Missed
-    );
+    let judged = |attempts| verdict(&run(attempts), "outage", "attempts per call");
+    assert_eq!(judged(0.51), Verdict::Missed);
+    // One attempt for each call: nothing is retried, and nothing refused.
+    assert_eq!(judged(1.0), Verdict::Missed);
+}
+
+#[test]
+fn an_outage_of_few_calls_is_over_before_the_breaker_can_be_sure() {
+    let outage = |seconds| {
+        Script::new()
+            .phase(Kind::Steady, 2, |_| (Created, 2))
+            .phase(Kind::Down, seconds, |_| (Failed, 1))
+            .phase(Kind::Hang, 8, |_| (Refused, 1))
+            .attempts_per_call(0.2)
+            .recording()
+    };
+    let judged = |run: &Recording| claim(run, "outage", "attempts per call");
+    assert_eq!(judged(&outage(1)).measured, "0.20 in hang");
+    assert_eq!(judged(&outage(2)).verdict, Verdict::Missed);
+
+    let mut few = outage(2);
+    few.spans.truncate(2);
+    few.calls.truncate(400 + 299);
+    let few = judged(&few);
+    assert_eq!(few.verdict, Verdict::NotMeasured);
+    assert_eq!(few.measured, "no outage of 300 calls and 2 s");
 }
 
 #[test]

@@ -185,7 +185,7 @@ mod tests {
         let html = html(&results(script().recording(), None));
         let position = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
         let order = [
-            "1 of 5 claims missed",
+            "2 of 5 claims missed",
             "hang: breaker open after",
             "What happened",
             "Phase by phase",

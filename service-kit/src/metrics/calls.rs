@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::rows::{Call, Rows};
+use super::rows::{Call, NotBegun, Rows};
 
 /// Measures the calls of a server, all but health checks and reflection.
 #[derive(Debug, Clone)]
@@ -107,6 +107,9 @@ where
         if let Some(call) = &mut call {
             match &answer {
                 Ok(response) => {
+                    if let Some(why) = response.extensions().get::<NotBegun>() {
+                        call.not_begun(*why);
+                    }
                     if let Some(code) = status(response.headers()) {
                         call.end(code);
                     }
@@ -263,6 +266,32 @@ mod tests {
 
         assert!(
             text.contains(&(count("a.S/M", "UNAVAILABLE") + " 1\n")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_call_that_was_turned_away_is_counted_by_the_reason() {
+        let not_begun = |reason| {
+            format!(
+                "grpc_server_calls_not_begun_total{{grpc_method=\"a.S/M\",reason=\"{reason}\"}}"
+            )
+        };
+        let text = measured(async |layer| {
+            let service = service_fn(async |_| {
+                let status = Status::resource_exhausted("no");
+                let mut response = status.into_http::<tonic::body::Body>();
+                response.extensions_mut().insert(NotBegun::Overload);
+                Ok::<_, Infallible>(response)
+            });
+            let call = layer.layer(service).oneshot(request("/a.S/M"));
+            call.await.unwrap();
+        });
+
+        assert!(text.contains(&(not_begun("overload") + " 1\n")), "{text}");
+        assert!(text.contains(&(not_begun("too_late") + " 0\n")), "{text}");
+        assert!(
+            text.contains(&(count("a.S/M", "RESOURCE_EXHAUSTED") + " 1\n")),
             "{text}"
         );
     }

@@ -22,6 +22,7 @@ use resilience::{COUNT_BUCKETS, DURATION_BUCKETS};
 use tokio::runtime::Handle;
 
 pub(crate) use calls::CallMetricsLayer;
+pub(crate) use rows::NotBegun;
 
 use crate::StartError;
 
@@ -29,6 +30,8 @@ use crate::StartError;
 const CALL_STARTED: &str = "grpc_server_call_started_total";
 /// How long calls took, to the last byte of the answer.
 const CALL_DURATION: &str = "grpc_server_call_duration_seconds";
+/// Calls that were turned away before anything was done for them.
+const CALLS_NOT_BEGUN: &str = "grpc_server_calls_not_begun_total";
 /// Threads that run tasks.
 const RUNTIME_WORKERS: &str = "tokio_workers";
 /// Time that all of them together have been busy.
@@ -72,6 +75,11 @@ impl Registry {
             CALL_DURATION,
             Unit::Seconds,
             "Time from a call's arrival to the last byte of its answer"
+        );
+        describe_counter!(
+            CALLS_NOT_BEGUN,
+            Unit::Count,
+            "Calls that were turned away before anything was done for them, by reason"
         );
         describe_gauge!(RUNTIME_WORKERS, Unit::Count, "Threads that run tasks");
         describe_gauge!(

@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{CALL_DURATION, CALL_STARTED};
+use super::{CALL_DURATION, CALL_STARTED, CALLS_NOT_BEGUN};
 use crate::{code, trace::InboundSpan};
 
 /// The rows of a server.
@@ -52,11 +52,33 @@ impl Rows {
     }
 }
 
+/// Why nothing was done for a call: among the extensions of its response, for the
+/// service behind knows nothing of it and counts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotBegun {
+    /// Too many calls were under way.
+    Overload,
+    /// Its deadline passed before its turn came.
+    TooLate,
+}
+
+impl NotBegun {
+    const ALL: [Self; 2] = [Self::Overload, Self::TooLate];
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
 /// The metrics of one method.
 #[derive(Debug)]
 struct Row {
     method: &'static str,
     started: Counter,
+    not_begun: [Counter; NotBegun::ALL.len()],
     /// By code; made when first needed, so that codes which never occur do not
     /// fill the page.
     durations: [OnceLock<Histogram>; code::NAMES.len()],
@@ -67,6 +89,9 @@ impl Row {
         let row = Self {
             method,
             started: counter!(CALL_STARTED, "grpc_method" => method),
+            not_begun: NotBegun::ALL.map(
+                |why| counter!(CALLS_NOT_BEGUN, "grpc_method" => method, "reason" => why.reason()),
+            ),
             durations: Default::default(),
         };
         for code in [Code::Ok, Code::Unavailable, Code::DeadlineExceeded] {
@@ -98,6 +123,11 @@ impl Call {
     /// The span of the call, to work inside.
     pub(super) fn span(&self) -> &InboundSpan {
         &self.span
+    }
+
+    /// It was turned away.
+    pub(super) fn not_begun(&self, why: NotBegun) {
+        self.row.not_begun[why as usize].increment(1);
     }
 
     /// It is over, with `code`; later ends count for nothing.

@@ -28,7 +28,7 @@ use tokio::{
 use tonic::Status;
 use tower::{Layer, Service};
 
-use crate::{Deadline, overloaded};
+use crate::{Deadline, metrics::NotBegun, overloaded};
 
 /// How long a call may take until its answer begins: twice the longest delay that
 /// can be ordered (`CHAOS`), and far more than anything takes by itself.
@@ -144,7 +144,7 @@ where
         match self.project() {
             ShedFutureProj::Refused => {
                 let status = overloaded("too many calls are under way");
-                Poll::Ready(Ok(status.into_http()))
+                Poll::Ready(Ok(turned_away(status, NotBegun::Overload)))
             }
             ShedFutureProj::Admitted {
                 deadline,
@@ -158,7 +158,7 @@ where
                     let now = Instant::now();
                     if deadline.is_some_and(|Deadline(at)| at <= now) {
                         let status = Status::deadline_exceeded("too late to begin");
-                        return Poll::Ready(Ok(status.into_http()));
+                        return Poll::Ready(Ok(turned_away(status, NotBegun::TooLate)));
                     }
                 }
                 if let Poll::Ready(answer) = inner.poll(cx) {
@@ -170,6 +170,12 @@ where
             }
         }
     }
+}
+
+fn turned_away<B: Default>(status: Status, why: NotBegun) -> Response<B> {
+    let mut response = status.into_http();
+    response.extensions_mut().insert(why);
+    response
 }
 
 #[cfg(test)]
@@ -209,7 +215,9 @@ mod tests {
 
         let mut two = Box::pin(async { tokio::join!(call("/a.S/M"), call("/a.S/M")) });
         assert!(futures_util::poll!(&mut two).is_pending());
-        let refused = status(&call("/a.S/M").await.unwrap()).unwrap();
+        let response = call("/a.S/M").await.unwrap();
+        assert_eq!(response.extensions().get(), Some(&NotBegun::Overload));
+        let refused = status(&response).unwrap();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         let pushback = refused.metadata().get("grpc-retry-pushback-ms").unwrap();
         assert!(pushback.to_str().unwrap().parse::<u64>().unwrap() > 0);
@@ -265,8 +273,10 @@ mod tests {
         let call = ShedLayer::new(1, Vec::new()).layer(handler).call(late);
         tokio::time::advance(Duration::from_millis(5)).await;
 
-        let answer = status(&call.await.unwrap()).unwrap();
+        let response = call.await.unwrap();
 
+        let answer = status(&response).unwrap();
         assert_eq!(answer.code(), Code::DeadlineExceeded);
+        assert_eq!(response.extensions().get(), Some(&NotBegun::TooLate));
     }
 }
