@@ -53,58 +53,55 @@ pub fn check(input: &[u8]) {
             trailers.append(name, value);
         }
     }
-    let (sent, may_be_replayed) = sent(&steps);
+    let (sent, attempts) = sent(&steps);
     let received = in_virtual_time(call(body(steps)));
 
-    if may_be_replayed {
-        assert_eq!(received.len(), ATTEMPTS, "{sent:?}");
-    } else {
-        assert_eq!(received.len(), 1, "{sent:?}");
-    }
+    assert_eq!(received.len(), attempts, "{sent:?}");
     for received in received {
         if received.end == End::Cut {
-            assert!(!may_be_replayed && sent.data.starts_with(&received.data));
+            assert!(attempts == 1 && sent.data.starts_with(&received.data));
         } else {
             assert_eq!(received, sent);
         }
     }
 }
 
-/// What a body of these steps amounts to, and whether it is complete at once
-/// and small enough to be sent again.
-fn sent(steps: &[Step]) -> (Received, bool) {
+/// What a body of these steps amounts to, and how often it is sent: again, when
+/// it is complete at once and small enough; not at all, when it fails at once.
+fn sent(steps: &[Step]) -> (Received, usize) {
     let mut sent = Received {
         end: End::Whole,
         ..Received::default()
     };
-    let mut may_be_replayed = true;
+    let mut at_once = true;
     let mut frames = 0;
     for step in steps {
+        let fits = sent.data.len() <= BYTES_MAX && frames <= FRAMES_MAX;
         match step {
             Step::Data(data) => {
                 sent.data.put_slice(data);
                 frames += 1;
             }
             Step::Trailers(trailers) => {
-                may_be_replayed = false;
+                at_once = false;
                 for (name, value) in trailers {
                     sent.trailers.append(name, value.clone());
                 }
             }
-            Step::Wait(_) | Step::Yield => may_be_replayed = false,
+            Step::Wait(_) | Step::Yield => at_once = false,
             Step::Fail(_) => {
                 sent.end = End::Error;
-                return (sent, false);
+                return (sent, usize::from(!(at_once && fits)));
             }
             Step::Hang => {
                 sent.end = End::Cut;
-                return (sent, false);
+                return (sent, 1);
             }
             Step::Again => unreachable!("left out"),
         }
     }
     let fits = sent.data.len() <= BYTES_MAX && frames <= FRAMES_MAX;
-    (sent, may_be_replayed && fits)
+    (sent, if at_once && fits { ATTEMPTS } else { 1 })
 }
 
 /// One call to an upstream that reads the whole body and says UNAVAILABLE.
