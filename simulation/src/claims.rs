@@ -356,12 +356,13 @@ mod tests {
                 &["minute_500_breaker"],
             ),
             ("minute-20", "ours", attempts(0.31), &["minute_20_breaker"]),
-            ("errors-10", "ours", answered(0.9979), &["errors_10"]),
+            // A third of the runs: of all together, 99.797 %.
+            ("errors-10", "ours", answered(0.9939), &["errors_10"]),
             ("errors-10", "ours", attempts(1.121), &["errors_10_load"]),
             (
                 "errors-25",
                 "ours",
-                answered(0.974),
+                answered(0.92),
                 &["errors_25", "harmless"],
             ),
             ("errors-75", "ours", answered(0.979), &["harmless"]),
