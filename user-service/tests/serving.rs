@@ -196,20 +196,20 @@ async fn a_stop_lets_a_call_finish_and_takes_no_new_ones() {
     assert!(TcpStream::connect(metrics).await.is_err());
 }
 
+async fn stops_at_once(service: service_kit::Running) {
+    let started = Instant::now();
+    service.stop().await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_a_stop() {
     let service = service("off", false).await;
     let mut users = users(&service).await;
     users.validate_user(validate("user-123")).await.unwrap();
-    let started = Instant::now();
 
-    service.stop().await;
-
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        started.elapsed()
-    );
+    stops_at_once(service).await;
 }
 
 /// A connection that has said this, and says no more.
@@ -250,15 +250,8 @@ async fn a_connection_that_does_not_begin_does_not_hold_up_a_stop() {
     // Accepted in order: those two are by now.
     let mut users = users(&service).await;
     users.validate_user(validate("user-123")).await.unwrap();
-    let started = Instant::now();
 
-    service.stop().await;
-
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        started.elapsed()
-    );
+    stops_at_once(service).await;
 }
 
 #[tokio::test]
