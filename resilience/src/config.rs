@@ -167,10 +167,8 @@ impl ResilienceConfig {
             streaming: self.streaming.contains(name),
             ..self.base_policy()
         };
-        match self.overrides.get(name) {
-            Some(config) => policy.overridden(config),
-            None => policy.overridden(&MethodConfig::default()),
-        }
+        let nothing = MethodConfig::default();
+        policy.overridden(self.overrides.get(name).unwrap_or(&nothing))
     }
 }
 

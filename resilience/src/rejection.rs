@@ -62,15 +62,24 @@ impl Rejection {
         status.source()?.downcast_ref()
     }
 
-    /// As metrics and messages show it: `circuit_open`.
+    /// Every reason, as metrics show it.
+    pub(crate) const REASONS: [&'static str; 4] =
+        ["circuit_open", "limit_reached", "queue_timeout", "deadline"];
+
+    /// Its place among them.
+    pub(crate) fn place(&self) -> usize {
+        match self {
+            Self::CircuitOpen { .. } => 0,
+            Self::LimitReached { .. } => 1,
+            Self::QueueTimeout { .. } => 2,
+            Self::DeadlineExceeded => 3,
+        }
+    }
+
+    /// As metrics show it: `circuit_open`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::CircuitOpen { .. } => "circuit_open",
-            Self::LimitReached { .. } => "limit_reached",
-            Self::QueueTimeout { .. } => "queue_timeout",
-            Self::DeadlineExceeded => "deadline",
-        }
+        Self::REASONS[self.place()]
     }
 
     /// The gRPC code that callers see.

@@ -68,12 +68,13 @@ pub struct BreakerConfig {
     /// Opens when the window is sure that at least this share of attempts
     /// fails; more than 0, at most 0.99. "Sure" is the lower end of Wilson's
     /// interval at z = 2.58, so that it takes at least 27 attempts at 0.8, 60
-    /// at 0.9 and 659 at 0.99; and they must cover half of the window, because failures are often known at
-    /// once and the successes of the same moment are not.
+    /// at 0.9 and 659 at 0.99; and they must cover half of the window, because
+    /// failures are often known at once and the successes of the same moment
+    /// are not.
     pub failure_ratio: f64,
     /// How far the window looks back, in steps of 200 ms; at most 30 s. While
-    /// it holds fewer attempts than it takes to be sure (and 3, or 30 in all) it
-    /// is stretched, to 30 s, so that a client of a few calls a second is
+    /// it holds fewer than 30 attempts, or hardly more than it takes to be sure,
+    /// it is stretched, to 30 s, so that a client of a few calls a second is
     /// protected too.
     pub window: Duration,
     /// Opens on this many failures in a row, at least 1...

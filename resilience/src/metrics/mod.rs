@@ -222,25 +222,18 @@ pub(crate) fn retries(upstream: &Upstream) -> PerMethod<Arc<RetryHandles>> {
 
 /// Counts refusals, and makes their statuses.
 #[derive(Debug, Clone)]
-pub(crate) struct Rejections(Arc<[Counter; 4]>);
+pub(crate) struct Rejections(Arc<[Counter; Rejection::REASONS.len()]>);
 
 impl Rejections {
     pub(crate) fn new(upstream: &str) -> Self {
-        let reasons = ["circuit_open", "limit_reached", "queue_timeout", "deadline"];
-        Self(Arc::new(reasons.map(
+        Self(Arc::new(Rejection::REASONS.map(
             |reason| counter!(REJECTIONS, "upstream" => upstream.to_owned(), "reason" => reason),
         )))
     }
 
     pub(crate) fn reject(&self, rejection: Rejection) -> Status {
-        let index = match rejection {
-            Rejection::CircuitOpen { .. } => 0,
-            Rejection::LimitReached { .. } => 1,
-            Rejection::QueueTimeout { .. } => 2,
-            Rejection::DeadlineExceeded => 3,
-        };
         tracing::debug!(%rejection, "refused");
-        self.0[index].increment(1);
+        self.0[rejection.place()].increment(1);
         rejection.into_status()
     }
 }
