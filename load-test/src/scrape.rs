@@ -11,6 +11,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use service_kit::innermost;
 
 use crate::exposition;
 
@@ -145,7 +146,7 @@ impl Scraper {
     pub async fn page(&self) -> Result<String, String> {
         let page = async {
             let response = self.client.get(self.url.clone()).await;
-            let response = response.map_err(|error| why(&error))?;
+            let response = response.map_err(|error| innermost(&error).to_string())?;
             if response.status() != http::StatusCode::OK {
                 return Err(format!("the answer was {}", response.status()));
             }
@@ -159,14 +160,6 @@ impl Scraper {
         }
         .map_err(|why| format!("{}: {why}", self.url))
     }
-}
-
-/// The innermost reason: the outer ones only say that the client failed.
-fn why(mut error: &dyn std::error::Error) -> String {
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

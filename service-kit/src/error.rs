@@ -1,6 +1,6 @@
-//! Why a service did not start.
+//! Why a service did not start, and what is behind an error.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{error::Error, fmt, io, iter, net::SocketAddr};
 
 use crate::{SettingError, database::DatabaseUrl};
 
@@ -77,4 +77,13 @@ impl StartError {
             _ => 1,
         }
     }
+}
+
+/// What is behind an error, and the errors around that one: those of a client say
+/// only that it failed.
+#[must_use]
+pub fn innermost(error: &dyn Error) -> &dyn Error {
+    // Deeper than any chain there is.
+    let causes = iter::successors(Some(error), |error| (**error).source());
+    causes.take(16).last().unwrap_or(error)
 }

@@ -35,7 +35,7 @@ pub mod tls;
 pub mod trace;
 
 pub use bad_request::BadRequest;
-pub use error::StartError;
+pub use error::{StartError, innermost};
 pub use overload::overloaded;
 pub use program::{ActionError, NoAction, Program};
 pub use resilience::Deadline;

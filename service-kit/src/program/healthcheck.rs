@@ -1,10 +1,6 @@
 //! `healthcheck`: for containers, which have no gRPC client inside.
 
-use std::{
-    error::Error,
-    iter,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{
@@ -13,7 +9,7 @@ use tonic_health::pb::{
 
 use super::question;
 use crate::{
-    ServeSettings,
+    ServeSettings, innermost,
     tls::{self, TlsSettings},
 };
 
@@ -42,14 +38,6 @@ async fn health(address: SocketAddr, tls: &TlsSettings) -> Result<(), String> {
         ServingStatus::Serving => Ok(()),
         other => Err(other.as_str_name().to_owned()),
     }
-}
-
-/// What is behind an error, and the errors around that one: tonic's says only that
-/// there is one.
-fn innermost(error: &dyn Error) -> &dyn Error {
-    // Deeper than any chain there is.
-    let causes = iter::successors(Some(error), |error| (**error).source());
-    causes.take(16).last().unwrap_or(error)
 }
 
 /// Where a service that listens on `address` is reached from its own machine.
