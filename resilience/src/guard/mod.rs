@@ -107,6 +107,12 @@ pub trait Policy {
 
     /// It is over. What it held is let go.
     fn ended(&self, leave: &mut Self::Leave, context: &Context, end: End<'_>, over: Over);
+
+    /// Lets go of what is still held, for a leave that does not do so by itself
+    /// when it is dropped. Called when a wait is given up, and last of all in
+    /// any case: nothing is held any more then, unless a panic came in between.
+    #[inline]
+    fn let_go(&self, _leave: &mut Self::Leave) {}
 }
 
 /// When something was over.

@@ -120,4 +120,10 @@ impl<A: Policy, B: Policy> Policy for Pair<A, B> {
         self.inner.ended(inner, context, end, over);
         self.outer.ended(outer, context, end, over);
     }
+
+    #[inline]
+    fn let_go(&self, (outer, inner): &mut Self::Leave) {
+        self.inner.let_go(inner);
+        self.outer.let_go(outer);
+    }
 }

@@ -16,11 +16,25 @@ use crate::{context::Context, exchange::Turn};
 
 /// Sees to it that the policy is told exactly once, whatever happens.
 pub(super) struct Watch<P: Policy> {
-    policy: Arc<P>,
     answer: Answer,
-    leave: P::Leave,
+    asked: Asked<P>,
     /// Of the last start.
     pub(super) context: Context,
+}
+
+/// The policy, and what it remembers.
+struct Asked<P: Policy> {
+    policy: Arc<P>,
+    leave: P::Leave,
+}
+
+impl<P: Policy> Drop for Asked<P> {
+    /// By now the end has been told. But code of others may have panicked
+    /// before, a classifier or a recorder of metrics.
+    #[inline]
+    fn drop(&mut self) {
+        self.policy.let_go(&mut self.leave);
+    }
 }
 
 /// What the policy has answered.
@@ -36,9 +50,11 @@ enum Answer {
 impl<P: Policy> Watch<P> {
     pub(super) fn new(policy: &Arc<P>, context: Context) -> Self {
         Self {
-            policy: Arc::clone(policy),
             answer: Answer::None,
-            leave: P::Leave::default(),
+            asked: Asked {
+                policy: Arc::clone(policy),
+                leave: P::Leave::default(),
+            },
             context,
         }
     }
@@ -46,9 +62,10 @@ impl<P: Policy> Watch<P> {
     /// Asks the policy. True: `request` may be sent at once.
     #[inline]
     pub(super) fn admit(&mut self, request: &mut Request<Body>, context: Context) -> bool {
+        debug_assert!(!self.is_admitted(), "it begins anew when it is over");
         self.context = context;
-        let context = &mut self.context;
-        self.answer = match self.policy.admit(&mut self.leave, context, request) {
+        let (Asked { policy, leave }, context) = (&mut self.asked, &mut self.context);
+        self.answer = match policy.admit(leave, context, request) {
             Admission::Admitted => Answer::Admitted,
             Admission::Wait => Answer::Wait(None),
             Admission::Refused(status) => Answer::Refused(status),
@@ -76,8 +93,8 @@ impl<P: Policy> Watch<P> {
     ) -> Poll<Result<Request<Body>, Status>> {
         let mut admitted = Ok(());
         if let Answer::Wait(Some(request)) = &mut self.answer {
-            let (leave, context) = (&mut self.leave, &mut self.context);
-            admitted = ready!(self.policy.poll_admit(leave, context, request, turn));
+            let (Asked { policy, leave }, context) = (&mut self.asked, &mut self.context);
+            admitted = ready!(policy.poll_admit(leave, context, request, turn));
         }
         match (mem::replace(&mut self.answer, Answer::None), admitted) {
             (Answer::Wait(Some(request)), Ok(())) => {
@@ -93,23 +110,25 @@ impl<P: Policy> Watch<P> {
     /// Within the span of the policy, if it has one.
     #[inline]
     pub(super) fn entered(&self) -> Option<Entered<'_>> {
-        self.policy.span(&self.leave).map(Span::enter)
+        self.asked.policy.span(&self.asked.leave).map(Span::enter)
     }
 
     #[inline]
     pub(super) fn head(&mut self, extensions: &Extensions) {
-        self.policy.head(&mut self.leave, extensions);
+        self.asked.policy.head(&mut self.asked.leave, extensions);
     }
 
     #[inline]
     pub(super) fn message(&mut self) {
-        self.policy.message(&mut self.leave, &self.context);
+        self.asked
+            .policy
+            .message(&mut self.asked.leave, &self.context);
     }
 
     #[inline]
     pub(super) fn expires(&self) -> Option<Instant> {
         if self.is_admitted() {
-            self.policy.expires(&self.leave, &self.context)
+            self.asked.policy.expires(&self.asked.leave, &self.context)
         } else {
             None
         }
@@ -117,13 +136,15 @@ impl<P: Policy> Watch<P> {
 
     #[cold]
     pub(super) fn expired(&self) -> Status {
-        self.policy.expired(&self.leave, &self.context)
+        self.asked.policy.expired(&self.asked.leave, &self.context)
     }
 
     #[cold]
     pub(super) fn translate(&self, status: Status) -> Status {
         if self.is_admitted() {
-            self.policy.translate(&self.leave, &self.context, status)
+            self.asked
+                .policy
+                .translate(&self.asked.leave, &self.context, status)
         } else {
             status
         }
@@ -132,12 +153,13 @@ impl<P: Policy> Watch<P> {
     /// It is over, if it was not before.
     #[inline]
     pub(super) fn end(&mut self, end: End<'_>, now: impl FnOnce() -> Instant) {
+        let Asked { policy, leave } = &mut self.asked;
         match mem::replace(&mut self.answer, Answer::None) {
             Answer::Admitted => {
                 let over = Over::at(now(), &self.context);
-                self.policy.ended(&mut self.leave, &self.context, end, over);
+                policy.ended(leave, &self.context, end, over);
             }
-            Answer::Wait(_) => self.leave = P::Leave::default(),
+            Answer::Wait(_) => policy.let_go(leave),
             Answer::None | Answer::Refused(_) => {}
         }
     }

@@ -9,18 +9,19 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use proto::user::{ValidateUserRequest, user_service_client::UserServiceClient};
-use resilience::{Rejection, ResilienceConfig, ResilienceLayer};
+use resilience::{Classify, Outcome, Rejection, ResilienceConfig, ResilienceLayer, RetryRule};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
     time::{Instant, interval, sleep},
 };
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer as _, service_fn};
 
 use crate::{
-    config, ms,
+    Client, config, ms,
     upstream::{Reply, Upstream},
     validate,
 };
@@ -150,6 +151,86 @@ async fn a_wait_ends_with_the_call() {
     assert_eq!(Rejection::of(&status), Some(&Rejection::DeadlineExceeded));
     assert!(start.elapsed() <= ms(41), "{:?}", start.elapsed());
     assert_eq!(upstream.count(), 2);
+}
+
+/// One slot, which a call has that takes 30 ms, and a queue of two.
+fn one_slot() -> (Client, ResilienceLayer) {
+    let upstream = Upstream::always(Reply::After(ms(30), Box::new(Reply::Valid)));
+    let mut config = small();
+    config.limit.concurrency = 1;
+    config.limit.queue = 2;
+    upstream.client(config)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_of_a_waiter_that_is_dropped_before_it_knows_goes_to_the_next() {
+    let (client, layer) = one_slot();
+    let [mut first, mut second, mut third] = [(); 3].map(|()| client.clone());
+    let mut first = Box::pin(validate(&mut first));
+    let mut second = Box::pin(validate(&mut second));
+    let third = tokio::spawn(async move { validate(&mut third).await });
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    assert_eq!((layer.in_flight(), layer.queued()), (1, 2));
+
+    first.await.unwrap();
+    assert_eq!((layer.in_flight(), layer.queued()), (1, 1));
+    drop(second);
+
+    assert_eq!((layer.in_flight(), layer.queued()), (1, 0));
+    third.await.unwrap().unwrap();
+    assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_too_late_is_given_back() {
+    let (client, layer) = one_slot();
+    let [mut first, mut second] = [(); 2].map(|()| client.clone());
+    let mut first = Box::pin(validate(&mut first));
+    let mut request = tonic::Request::new(ValidateUserRequest::default());
+    request.set_timeout(ms(40));
+    let mut second = Box::pin(second.validate_user(request));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none());
+
+    first.await.unwrap();
+    assert_eq!((layer.in_flight(), layer.queued()), (1, 0));
+    // Its task has other things to do.
+    sleep(ms(20)).await;
+    let status = second.await.unwrap_err();
+
+    assert_eq!(Rejection::of(&status), Some(&Rejection::DeadlineExceeded));
+    assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
+}
+
+/// Does not know what to say.
+#[derive(Debug)]
+struct Panics;
+
+impl Classify for Panics {
+    fn retry(&self, _: &Status) -> RetryRule {
+        RetryRule::Never
+    }
+
+    fn outcome(&self, status: &Status) -> Outcome {
+        panic!("{status}")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_below_loses_no_slot() {
+    let upstream = Upstream::always(Reply::code(Code::Internal));
+    let mut config = small();
+    config.policies.classifier = Some(Arc::new(Panics));
+    let (client, layer) = upstream.client(config);
+    for _ in 0..3 {
+        let mut client = client.clone();
+        let call = tokio::spawn(async move { validate(&mut client).await });
+        assert!(call.await.unwrap_err().is_panic());
+        assert_eq!(layer.in_flight(), 0);
+    }
+    assert_eq!(upstream.count(), 3);
 }
 
 /// What came of calls at ten times what the upstream can do.

@@ -1,25 +1,26 @@
 //! How many attempts may be in flight at once.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `slots.rs` | the slots and the queue, for many threads at once |
+
+mod slots;
 
 use std::{
-    fmt,
     future::Future,
+    mem,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context as TaskContext, Poll, ready},
     time::Duration,
 };
 
 use http::Request;
-use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 
+use self::slots::{Answer, Place, Slots};
 use crate::{
     config::{ConfigError, positive, require},
     context::Context,
@@ -141,8 +142,7 @@ pub type ConcurrencyLimit<S> = Guarded<S, LimitPolicy>;
 pub struct LimitPolicy {
     upstream: Upstream,
     config: LimitConfig,
-    slots: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    slots: Slots,
     rejections: Rejections,
     handles: LimitHandles,
 }
@@ -153,24 +153,39 @@ impl LimitPolicy {
         Self {
             upstream: upstream.clone(),
             config,
-            slots: Arc::new(Semaphore::new(config.concurrency)),
-            waiting: Arc::default(),
+            slots: Slots::new(config.concurrency, config.queue),
             rejections: Rejections::new(upstream.name()),
             handles: LimitHandles::new(upstream.name(), config.concurrency),
         }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.config.concurrency - self.slots.available_permits()
+        self.slots.in_flight()
     }
 
     pub(crate) fn queued(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.slots.queued()
     }
 
     pub(crate) fn refresh_metrics(&self) {
         self.handles.in_flight.set(as_f64(self.in_flight()));
         self.handles.queued.set(as_f64(self.queued()));
+    }
+
+    #[cold]
+    fn wait(&self, hold: &mut Hold, place: Place, context: &Context) -> Admission {
+        let wait = Wait::new(place, self.config.queue_timeout, context.deadline());
+        *hold = Hold::Place(Box::new(wait));
+        Admission::Wait
+    }
+
+    #[cold]
+    fn refuse(&self) -> Admission {
+        let LimitConfig {
+            concurrency, queue, ..
+        } = self.config;
+        let full = Rejection::LimitReached { concurrency, queue };
+        Admission::Refused(self.rejections.reject(full))
     }
 }
 
@@ -189,22 +204,13 @@ impl Policy for LimitPolicy {
         if !self.upstream.policy(method).limited {
             return Admission::Admitted;
         }
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            *hold = Hold::Slot(slot);
-            return Admission::Admitted;
-        }
-        let LimitConfig {
-            concurrency, queue, ..
-        } = self.config;
-        match Place::take(&self.waiting, queue) {
-            Some(place) => {
-                *hold = Hold::Place(Box::new(Wait::new(self, place, context.deadline())));
-                Admission::Wait
+        match self.slots.acquire() {
+            Answer::Slot => {
+                *hold = Hold::Slot;
+                Admission::Admitted
             }
-            None => {
-                let full = Rejection::LimitReached { concurrency, queue };
-                Admission::Refused(self.rejections.reject(full))
-            }
+            Answer::Place(place) => self.wait(hold, place, context),
+            Answer::Full => self.refuse(),
         }
     }
 
@@ -218,101 +224,84 @@ impl Policy for LimitPolicy {
         let Hold::Place(wait) = hold else {
             return Poll::Ready(Ok(()));
         };
-        let slot = ready!(wait.poll(turn.cx));
+        let has_slot = ready!(wait.poll(turn.cx));
         let now = turn.now();
         let waited = now - wait.since;
         self.handles.queue_wait.record(waited);
-        *hold = Hold::Nothing;
-        // The attempt begins when it has its slot.
+        // The attempt begins when it has its slot. Until then it holds its place,
+        // and with it a slot that it has become.
         context.begin_at(now);
-        // A slot that comes too late is given back by being dropped.
         let late = context.left().is_some_and(|left| left.is_zero());
-        Poll::Ready(match slot {
-            Some(slot) if !late => {
-                *hold = Hold::Slot(slot);
-                Ok(())
-            }
-            _ if late => Err(self.rejections.reject(Rejection::DeadlineExceeded)),
-            _ => Err(self.rejections.reject(Rejection::QueueTimeout { waited })),
-        })
+        if has_slot && !late {
+            *hold = Hold::Slot;
+            return Poll::Ready(Ok(()));
+        }
+        // The place, or a slot that has come too late.
+        self.let_go(hold);
+        Poll::Ready(Err(self.rejections.reject(if late {
+            Rejection::DeadlineExceeded
+        } else {
+            Rejection::QueueTimeout { waited }
+        })))
     }
 
     /// The slot is free again.
     #[inline]
     fn ended(&self, hold: &mut Hold, _: &Context, _: End<'_>, _: Over) {
-        *hold = Hold::Nothing;
+        self.let_go(hold);
+    }
+
+    #[inline]
+    fn let_go(&self, hold: &mut Hold) {
+        match mem::take(hold) {
+            Hold::Nothing => {}
+            Hold::Slot => self.slots.release(),
+            Hold::Place(wait) => self.slots.leave(wait.place),
+        }
     }
 }
 
-/// What an attempt holds, and gives back when this is dropped.
+/// What an attempt holds. To drop it gives nothing back: that would take a
+/// pointer to the slots, and to count it costs more than the slot. The policy
+/// gives back what is held, in [`Policy::ended`] or [`Policy::let_go`]: it is
+/// told one or the other, whatever happens (`guard/watch.rs`).
 #[derive(Debug, Default)]
 pub enum Hold {
     /// Nothing: it has not asked, its method is exempt, or it is over.
     #[default]
     Nothing,
-    /// One attempt's.
-    Slot(OwnedSemaphorePermit),
-    /// In the queue. Boxed, as hardly any waits.
+    /// One attempt's slot.
+    Slot,
+    /// A place in the queue. Boxed, as hardly any waits.
     Place(Box<Wait>),
 }
 
-/// One place in the queue, given back when it is dropped.
-#[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(waiting: &Arc<AtomicUsize>, queue: usize) -> Option<Self> {
-        waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-                (waiting < queue).then_some(waiting + 1)
-            })
-            .ok()
-            .map(|_| Self(Arc::clone(waiting)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-type Acquire = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
-
 /// Waiting for a slot. Slots go to those who came first.
+#[derive(Debug)]
 pub struct Wait {
-    acquire: Acquire,
+    place: Place,
     timer: Pin<Box<Sleep>>,
     since: Instant,
-    _place: Place,
 }
 
 impl Wait {
-    fn new(policy: &LimitPolicy, place: Place, deadline: Option<Instant>) -> Self {
+    fn new(place: Place, queue_timeout: Duration, deadline: Option<Instant>) -> Self {
         let now = Instant::now();
-        let until = now + policy.config.queue_timeout;
+        let until = now + queue_timeout;
         let until = deadline.map_or(until, |deadline| until.min(deadline));
         Self {
-            acquire: Box::pin(Arc::clone(&policy.slots).acquire_owned()),
+            place,
             timer: Box::pin(sleep_until(until)),
             since: now,
-            _place: place,
         }
     }
 
-    /// A slot, or `None` when the time to wait for one is over.
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
-        match self.acquire.as_mut().poll(cx) {
-            Poll::Ready(permit) => Poll::Ready(permit.ok()),
-            Poll::Pending => self.timer.as_mut().poll(cx).map(|()| None),
+    /// Whether there is a slot, once that is so or the time to wait for one is
+    /// over.
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        if self.place.poll(cx).is_ready() {
+            return Poll::Ready(true);
         }
-    }
-}
-
-impl fmt::Debug for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait")
-            .field("since", &self.since)
-            .finish_non_exhaustive()
+        self.timer.as_mut().poll(cx).map(|()| false)
     }
 }
