@@ -22,7 +22,7 @@ use std::{
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _, Executor as _, SqlSafeStr as _,
     any::{AnyPoolOptions, install_default_drivers},
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     pool::PoolConnection,
 };
 use tokio::{runtime::Handle, time::timeout};
@@ -39,6 +39,9 @@ const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX: Duration = Duration::from_secs(6);
 /// How long a database that has not been reached may take to say why.
 const REASON_MAX: Duration = Duration::from_secs(2);
+/// How long it may take to bring the schema up to date. The steps of a service
+/// take milliseconds; the rest is for others that start at the same time.
+const SCHEMA_MAX: Duration = Duration::from_secs(30);
 /// Readers of a SQLite file at once. Each is a thread.
 const SQLITE_CONNECTIONS: u32 = 4;
 /// Connections of one process to PostgreSQL, which has 100 for all by default.
@@ -93,7 +96,8 @@ impl FromStr for DatabaseUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = "must be sqlite:PATH, sqlite::memory: or postgres://user@host/database";
+        let refused = "must be sqlite:PATH (a path without ?, #, % and :), sqlite::memory: or \
+                       postgres://user@host/database";
         let url = Self(text.to_owned());
         let fits = match url.kind() {
             Kind::Memory => true,
@@ -145,7 +149,7 @@ pub async fn open(url: &DatabaseUrl, steps: &[Step]) -> Result<AnyPool, StartErr
             let options = options
                 .max_connections(SQLITE_CONNECTIONS)
                 .test_before_acquire(false);
-            let address = format!("sqlite://{path}?mode=rwc").into();
+            let address = address_of(path).into();
             (options, address, SQLITE_PRAGMAS)
         }
         Kind::Postgres => {
@@ -171,11 +175,53 @@ pub async fn open(url: &DatabaseUrl, steps: &[Step]) -> Result<AnyPool, StartErr
         }
         Err(error) => return Err(failed(&error)),
     };
-    migrator(steps)
-        .run(&pool)
-        .await
-        .map_err(|error| failed(&error))?;
+    match timeout(SCHEMA_MAX, bring_up(&pool, &url.kind(), steps)).await {
+        Ok(brought) => brought.map_err(|error| failed(&error))?,
+        Err(_) => {
+            let late = format!("its schema was not up to date within {SCHEMA_MAX:?}");
+            return Err(failed(&late));
+        }
+    }
     Ok(pool)
+}
+
+/// Brings the schema up to `steps`: one service after the other, when several
+/// start at once.
+async fn bring_up(pool: &AnyPool, kind: &Kind<'_>, steps: &[Step]) -> Result<(), MigrateError> {
+    let migrator = migrator(steps);
+    match kind {
+        // sqlx takes a lock, which others wait for.
+        Kind::Postgres => migrator.run(pool).await,
+        // Here its lock does nothing. So the file is taken for writing before it is
+        // read: whoever comes second waits (`busy_timeout`), and finds all done.
+        Kind::File(_) | Kind::Memory => {
+            let mut connection = pool.acquire().await?;
+            let mut all = connection.begin_with("BEGIN IMMEDIATE").await?;
+            // What `run` does (its documentation does not show it), of which the compiler
+            // cannot tell that it may be sent to another thread.
+            migrator.run_direct(None, &mut *all, false).await?;
+            all.commit().await?;
+            Ok(())
+        }
+    }
+}
+
+/// A path as sqlx is told it.
+///
+/// sqlx reads an address as a URL, in which a folder is a host, `..` is resolved by
+/// the text alone, and `?` ends the path. With everything else escaped, slashes
+/// too, it is one opaque word to that, and sqlx unescapes it to what it was.
+fn address_of(path: &str) -> String {
+    let mut address = "sqlite:".to_owned();
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                address.push(char::from(byte));
+            }
+            _ => address.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    address + "?mode=rwc"
 }
 
 /// Why there was no connection in time. The pool tries again while it waits, and
@@ -297,6 +343,7 @@ mod tests {
             "data/a.db",
             "sqlite:",
             "sqlite:a.db?mode=ro",
+            "sqlite:a%20b.db",
             "postgres://",
             "mysql://host/orders",
             "host=db password=secret",
@@ -336,6 +383,61 @@ mod tests {
             .await
             .unwrap();
         assert_eq!((&*word, durable), ("kept", 2));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_where_its_path_says_whatever_stands_in_it() {
+        let place = tempfile::tempdir().unwrap();
+        // From the folder of the tests, upwards to that of the file.
+        let here = std::env::current_dir().unwrap();
+        let up = "../".repeat(here.components().count() - 1);
+        let down = place.path().strip_prefix("/").unwrap().display();
+        let root = place.path().display();
+        for (path, file) in [
+            (format!("{up}{down}/a.db"), "a.db"),
+            (format!("{up}{down}/data/../b.db"), "b.db"),
+            (format!("//{root}/data/../c.db"), "c.db"),
+            (format!("{root}/d e/f.db"), "d e/f.db"),
+            (format!("{root}/naïve\u{a0}.db "), "naïve\u{a0}.db "),
+        ] {
+            let url: DatabaseUrl = format!("sqlite:{path}").parse().unwrap();
+            open(&url, &STEPS).await.unwrap();
+            assert!(place.path().join(file).is_file(), "{path:?}");
+        }
+        // No setting, but a test may be in any folder.
+        let odd = place.path().join("what? 100%25 #1: a.db");
+        open(&DatabaseUrl::file(&odd), &STEPS).await.unwrap();
+        assert!(odd.is_file());
+    }
+
+    #[test]
+    fn several_may_start_at_once_on_a_new_file() {
+        const STARTS: usize = 8;
+        let steps = [STEPS[0], (2, "a word", "INSERT INTO words VALUES ('once')")];
+        for _ in 0..10 {
+            let place = tempfile::tempdir().unwrap();
+            let url = DatabaseUrl::file(&place.path().join("shared.db"));
+            let barrier = std::sync::Barrier::new(STARTS);
+            let start = || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    barrier.wait();
+                    open(&url, &steps).await.map(drop)
+                })
+            };
+            std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
+                for start in starts {
+                    assert_eq!(
+                        start.join().unwrap().map_err(|error| error.to_string()),
+                        Ok(())
+                    );
+                }
+            });
+        }
     }
 
     #[tokio::test]
