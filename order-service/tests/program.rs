@@ -175,8 +175,11 @@ fn a_password_is_in_no_message() {
     for (variable, value) in [
         ("DATABASE_URL", "mysql://me:s3cret@host/orders"),
         ("DATABASE_URL", "host=db password=s3cret"),
+        ("DATABASE_URL", "host=db password = s3cret"),
+        ("DATABASE_URL", "postgres:me:s3cret@host/orders"),
         ("DATABASE_URL", "postgres://me:s3cret@127.0.0.1:1/orders"),
         ("USER_SERVICE_URL", "http://me:s3cret@host:1"),
+        ("USER_SERVICE_URL", "me:s3cret@host:50051"),
     ] {
         let output = run(
             &[("PORT", "0"), ("METRICS_PORT", "0"), (variable, value)],
@@ -188,5 +191,13 @@ fn a_password_is_in_no_message() {
         assert!(!output.status.success(), "{said}");
         assert!(said.contains(&format!("{variable}=")), "{said}");
         assert!(!said.contains("s3cret"), "{said}");
+    }
+
+    for mistyped in ["postgres://me:s3cret@host/orders", "me:s3\ncret@host"] {
+        let output = run(&[], &[mistyped]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("***@host"), "{said}");
+        assert!(!said.contains("s3"), "{said}");
     }
 }

@@ -112,6 +112,7 @@ fn a_bad_setting_is_one_line_that_names_the_variable_the_value_and_what_is_allow
         ("CHAOS", "flakey", "must be off, flaky, slow"),
         ("CHAOS_API", "true", "must be on or off"),
         ("DATABASE_URL", "mysql://host/users", "must be sqlite:PATH"),
+        ("DRAIN_TIMEOUT", "1000y", "must be at most 1h"),
         ("LOG_FORMAT", "xml", "must be text or json"),
         ("RUST_LOG", "user_service=loud", "must be a level"),
     ] {

@@ -6,7 +6,7 @@
 //!   in a paragraph.
 //! - The values in force can be listed, wherever each came from.
 
-use std::{error::Error as _, ffi::OsString};
+use std::{error::Error as _, ffi::OsString, slice};
 
 use clap::{
     ArgMatches, Command, Parser,
@@ -62,6 +62,19 @@ fn without_empty_variables(command: Command) -> Command {
             arg.env(Resettable::Reset).help(help)
         }
         _ => arg,
+    })
+}
+
+/// What clap says, in which every word that was typed is [`masked`].
+fn without_secrets(error: &clap::Error) -> String {
+    let typed = error.context().flat_map(|(_, value)| match value {
+        ContextValue::String(text) => slice::from_ref(text),
+        ContextValue::Strings(texts) => texts,
+        _ => &[],
+    });
+    typed.fold(error.to_string(), |text, word| match masked(word) {
+        hidden if hidden == *word => text,
+        hidden => text.replace(word, &hidden),
     })
 }
 
@@ -133,7 +146,7 @@ impl Variables {
                 ))
             }
             _ => {
-                let paragraph = error.to_string();
+                let paragraph = without_secrets(&error);
                 let line = paragraph.lines().next().unwrap_or_default();
                 let line = line.strip_prefix("error: ").unwrap_or(line);
                 Stop::Usage(format!("{line}; --help lists what there is"))

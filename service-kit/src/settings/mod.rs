@@ -12,7 +12,7 @@ pub(crate) mod command;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     str::FromStr,
     time::Duration,
 };
@@ -173,27 +173,59 @@ impl SettingError {
     }
 }
 
-/// A value as anybody may see it: what stands before the `@` of a URL, and what
-/// follows `password=`, are hidden.
+const HIDDEN: &str = "***";
+
+/// A value as anybody may see it: what stands before the `@` of an address, with or
+/// without its scheme, and what follows `password=`, are hidden.
 pub(crate) fn masked(value: &str) -> String {
-    const HIDDEN: &str = "***";
     let mut shown = value.to_owned();
-    // The last one: a password may hold an `@` that nobody has escaped.
-    if let (Some(scheme), Some(at)) = (shown.find("://"), shown.rfind('@'))
-        && scheme + 3 <= at
-    {
-        shown.replace_range(scheme + 3..at, HIDDEN);
+    if let Some(user) = user_of(value) {
+        shown.replace_range(user, HIDDEN);
     }
     let mut from = 0;
-    while let Some(found) = shown[from..].to_ascii_lowercase().find("password=") {
-        let start = from + found + "password=".len();
-        let end = shown[start..]
-            .find(|c: char| c == '&' || c.is_whitespace())
-            .map_or(shown.len(), |length| start + length);
+    while let Some(found) = shown[from..].to_ascii_lowercase().find("password") {
+        from += found + "password".len();
+        let rest = shown[from..].trim_start();
+        let Some(secret) = rest.strip_prefix('=').map(str::trim_start) else {
+            continue;
+        };
+        let start = shown.len() - secret.len();
+        let end = start + secret_length(secret);
         shown.replace_range(start..end, HIDDEN);
         from = start + HIDDEN.len();
     }
     shown
+}
+
+/// Where the user, and the password, of an address stand.
+fn user_of(value: &str) -> Option<Range<usize>> {
+    // The last one: a password may hold an `@` that nobody has escaped.
+    let at = value.rfind('@')?;
+    if let Some(scheme) = value.find("://").filter(|scheme| scheme + 3 <= at) {
+        return Some(scheme + 3..at);
+    }
+    let (before, after) = (&value[..at], &value[at + 1..]);
+    // `latency=5ms@0.5` has a share where an address has a host.
+    let share = after.split(',').next().unwrap_or(after).trim();
+    let path = before.starts_with(['/', '.'])
+        || (before.strip_prefix("sqlite:")).is_some_and(|path| !path.contains(':'));
+    (share.parse::<f64>().is_err() && !path).then_some(0..at)
+}
+
+/// How much of `text`, which begins with it, is a password: as far as its quotes,
+/// else as the next parameter.
+fn secret_length(text: &str) -> usize {
+    let Some(quoted) = text.strip_prefix('\'') else {
+        let end = text.find(|c: char| c == '&' || c.is_whitespace());
+        return end.unwrap_or(text.len());
+    };
+    let mut escaped = false;
+    let end = quoted.find(|c| {
+        let ends = c == '\'' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |end| end + 2)
 }
 
 /// A value as it can stand in one line: escaped, and not too long.
@@ -213,16 +245,30 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Parses a duration, which needs its unit: `250ms`.
+/// Longest time that a setting may hold. Nothing here is meant to take longer, and
+/// a time that has no end cannot be added to a clock.
+const TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// Parses a duration, which needs its unit (`250ms`), and is an hour at most.
 ///
 /// # Errors
 /// What is allowed.
-pub fn duration(text: &str) -> Result<Duration, &'static str> {
-    let allowed = "must be a time with its unit, such as 250ms, 2s or 1m";
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(allowed); // humantime takes a bare 0
+pub fn duration(text: &str) -> Result<Duration, String> {
+    duration_up_to(TIME_MAX, text)
+}
+
+/// Parses a duration that is no longer than `most`.
+///
+/// # Errors
+/// What is allowed.
+pub fn duration_up_to(most: Duration, text: &str) -> Result<Duration, String> {
+    // humantime takes a bare 0.
+    let bare = text.bytes().all(|byte| byte.is_ascii_digit());
+    match humantime::parse_duration(text) {
+        Ok(time) if !bare && time <= most => Ok(time),
+        Ok(_) if !bare => Err(format!("must be at most {}", shown(most))),
+        _ => Err("must be a time with its unit, such as 250ms, 2s or 1m".to_owned()),
     }
-    humantime::parse_duration(text).map_err(|_| allowed)
 }
 
 /// A duration as [`duration`] reads it.
@@ -294,6 +340,15 @@ mod tests {
     }
 
     #[test]
+    fn a_time_without_an_end_is_refused() {
+        assert_eq!(duration("1h"), Ok(TIME_MAX));
+        for endless in ["1h 1ns", "1000y", "18446744073709551615s"] {
+            let refused = duration(endless).unwrap_err();
+            assert_eq!(refused, "must be at most 1h", "{endless:?}");
+        }
+    }
+
+    #[test]
     fn a_number_out_of_range_is_refused_with_the_range() {
         assert_eq!(number(1..=5)("5"), Ok(5));
         assert_eq!(
@@ -336,7 +391,29 @@ mod tests {
                 "postgres://h/d?sslpassword=a&password=b",
                 "postgres://h/d?sslpassword=***&password=***",
             ),
+            ("me:a@b:s3@host:50051", "***@host:50051"),
+            ("postgres:me:s3@host/db", "***@host/db"),
+            ("me:s3@http://host", "***@http://host"),
+            (
+                "host=db password = s3 user=me",
+                "host=db password = *** user=me",
+            ),
+            (
+                r"password='s3 \' s3' user=me&password",
+                "password=*** user=me&password",
+            ),
+            ("password='s3", "password=***"),
             ("latency=5ms@0.5", "latency=5ms@0.5"),
+            (
+                "latency=5ms@0.5,error=0.1:INTERNAL",
+                "latency=5ms@0.5,error=0.1:INTERNAL",
+            ),
+            (
+                "error=0.1:INTERNAL,latency=5ms @ 1",
+                "error=0.1:INTERNAL,latency=5ms @ 1",
+            ),
+            ("/run/user@1/ca.pem", "/run/user@1/ca.pem"),
+            ("sqlite:data/me@home.db", "sqlite:data/me@home.db"),
             ("http://host:1/path", "http://host:1/path"),
             ("password=", "password=***"),
         ] {

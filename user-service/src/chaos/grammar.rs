@@ -19,7 +19,7 @@ use std::{str::FromStr, time::Duration};
 
 use service_kit::{
     code,
-    settings::{duration, number, shown},
+    settings::{duration_up_to, number},
 };
 use tonic::Code;
 
@@ -165,21 +165,22 @@ fn latency(text: &str) -> Result<Option<Latency>, String> {
         None => (text, Some(Share::ALL)),
     };
     let (min, max) = match times.split_once("..") {
-        Some((min, max)) => (duration(min.trim())?, duration(max.trim())?),
+        Some((min, max)) => (delay(min)?, delay(max)?),
         None => {
-            let time = duration(times.trim())?;
+            let time = delay(times)?;
             (time, time)
         }
     };
     if min > max {
         return Err("must be a range from the shorter time to the longer".to_owned());
     }
-    if max > LATENCY_MAX {
-        return Err(format!("must be at most {}", shown(LATENCY_MAX)));
-    }
     Ok(part
         .filter(|_| !max.is_zero())
         .map(|share| Latency { min, max, share }))
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    duration_up_to(LATENCY_MAX, text.trim())
 }
 
 fn share(text: &str) -> Result<Option<Share>, String> {
