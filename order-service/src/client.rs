@@ -29,7 +29,10 @@ use tonic::{
 };
 use tower::Layer as _;
 
-use crate::settings::{ResilienceSettings, Settings};
+use crate::{
+    limits::name_to_keep,
+    settings::{ResilienceSettings, Settings},
+};
 
 /// The user service, by the name that metrics and messages use.
 const UPSTREAM: &str = "user-service";
@@ -60,7 +63,7 @@ pub(crate) struct Watched {
 pub(crate) enum Verdict {
     /// The user may order.
     Valid {
-        /// The user's name.
+        /// The user's name, as it can be kept.
         user_name: String,
     },
     /// The user may not.
@@ -170,7 +173,9 @@ impl From<ValidateUserResponse> for Verdict {
             error_message,
         } = reply;
         match valid {
-            true => Self::Valid { user_name },
+            true => Self::Valid {
+                user_name: name_to_keep(&user_name),
+            },
             false if error_message.is_empty() => Self::Invalid {
                 reason: "user may not order".to_owned(),
             },
@@ -373,6 +378,19 @@ mod tests {
         let mut status = Status::deadline_exceeded(cause.to_string());
         status.set_source(Arc::new(cause));
         status
+    }
+
+    #[test]
+    fn a_user_with_a_strange_name_may_order() {
+        let reply = ValidateUserResponse {
+            valid: true,
+            user_name: format!("A\0{}", "b".repeat(1_000_000)),
+            error_message: String::new(),
+        };
+        let Verdict::Valid { user_name } = Verdict::from(reply) else {
+            panic!("valid is valid");
+        };
+        assert!(user_name.starts_with("A bb") && user_name.len() == 200);
     }
 
     #[test]

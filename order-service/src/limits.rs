@@ -1,5 +1,5 @@
-//! What each field of a request may hold, and what an order costs: the only file
-//! that says so.
+//! What each field of a request may hold, and a name that is kept, and what an
+//! order costs: the only file that says so.
 //!
 //! Every field is bounded, so that no total can overflow and no request can
 //! cost much. All that is wrong is reported at once, each with its field, as
@@ -25,6 +25,8 @@ const ID_BYTES_MAX: usize = 3 + 4 * ID_CHARS_MAX;
 const ITEM_BYTES_MAX: usize = 3 + ID_BYTES_MAX + 4 + 9;
 /// Longest order, user or product id, in characters; as in the user service.
 const ID_CHARS_MAX: usize = 128;
+/// Longest name of a user, in characters; as in the user service.
+const NAME_CHARS_MAX: usize = 200;
 /// Most items in an order.
 const ITEMS_MAX: usize = 1000;
 /// Largest quantity of an item.
@@ -38,6 +40,16 @@ const PAGE_DEFAULT: i32 = 20;
 /// Most items on a page: clients take 4 MiB, and an item has about half a KiB.
 /// An order fits by itself.
 pub(crate) const PAGE_ITEMS_MAX: usize = 5 * ITEMS_MAX;
+
+/// The name of a user as it can be kept. An order is not lost for a strange one:
+/// what is too long is cut off, and a control character becomes a space. (PostgreSQL
+/// refuses a zero, and with it every order of the same commit.)
+pub(crate) fn name_to_keep(name: &str) -> String {
+    name.chars()
+        .take(NAME_CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
 
 /// A request that makes sense.
 #[derive(Debug, Clone, PartialEq)]
@@ -308,6 +320,18 @@ mod tests {
             });
             assert_eq!(named(order), ["order_id"], "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_strange_name_is_cleaned_and_cut() {
+        assert_eq!(
+            name_to_keep("Иван e\u{301}\u{202e}"),
+            "Иван e\u{301}\u{202e}"
+        );
+        assert_eq!(name_to_keep("A\0B\r\n\u{85}C"), "A B   C");
+        let longest = "ж".repeat(NAME_CHARS_MAX);
+        assert_eq!(name_to_keep(&longest), longest);
+        assert_eq!(name_to_keep(&format!("{longest}ж")), longest);
     }
 
     #[test]
