@@ -442,9 +442,9 @@ runtime = row(
 
 
 def happened(metric, by, **matchers):
-    """Where a counter has grown since the last look."""
+    """Where a counter has grown since the last look: each by itself, as one that began anew hides what others grew by."""
     selected = select(metric, **matchers)
-    return f"sum by ({by}) ({selected}) - sum by ({by}) ({selected} offset $__interval) > 0"
+    return f"sum by ({by}) ({selected} - {selected} offset $__interval > 0)"
 
 
 def marks(upstream):
