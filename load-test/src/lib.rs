@@ -96,15 +96,9 @@ pub enum Error {
 pub async fn load_test(settings: &Settings) -> Result<u8, Error> {
     let plan = settings.plan()?;
     // Found out before the run: a minute of load for a report that cannot be written is lost.
-    let files = [
-        Some(&settings.out),
-        settings.plot.as_ref(),
-        settings.json.as_ref(),
-    ];
-    files
-        .into_iter()
-        .flatten()
-        .try_for_each(|file| writable(file))?;
+    settings
+        .outputs()
+        .try_for_each(|(_, file)| writable(file))?;
     let mut screen = Screen::new(settings.stdout_is_taken(), settings.no_color);
     let mut interrupt = Interrupt::on_signals().map_err(Error::Signals)?;
     let shown = Shown::begin(settings, &plan)?;

@@ -52,6 +52,9 @@ pub enum Means {
 }
 
 impl Kind {
+    /// What fails no answer of the user service.
+    pub const AT_REST: [Self; 2] = [Self::Steady, Self::Slow];
+
     /// True when the user service has no fault to recover from.
     pub fn is_clean(self) -> bool {
         matches!(self, Self::Steady | Self::Recovery)
@@ -179,7 +182,7 @@ impl Phases {
         ])
     }
 
-    /// What decides the verdict and nothing else, in 42 seconds.
+    /// What decides the verdict and nothing else, in 43 seconds.
     ///
     /// Outages come first: each is met with a full retry budget, and without retries of an
     /// earlier fault that are still under way.
@@ -191,7 +194,7 @@ impl Phases {
     pub fn short() -> Self {
         use Kind::*;
         Self::seconds(&[
-            (Steady, 2),
+            (Steady, 3),
             (Hang, 3),
             (Recovery, 4),
             (Down, 3),
@@ -357,9 +360,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_standard_phases_take_81_seconds_and_the_short_ones_42() {
+    fn the_standard_phases_take_81_seconds_and_the_short_ones_43() {
         assert_eq!(Phases::standard().length(), Duration::from_secs(81));
-        assert_eq!(Phases::short().length(), Duration::from_secs(42));
+        assert_eq!(Phases::short().length(), Duration::from_secs(43));
     }
 
     #[test]

@@ -37,10 +37,10 @@ pub struct Settings {
     #[arg(long, default_value = "200", value_parser = number(1..=20_000_u32))]
     pub rate: u32,
 
-    /// The phases: standard (81 s), short (42 s), or a list like steady=8s,errors-10=12s,hang=8s.
+    /// The phases: standard (81 s), short (43 s), or a list like steady=8s,errors-10=12s,hang=8s.
     /// Known are steady, slow, errors-1 to errors-100, flaky (errors-30), brownout, hang, down,
     /// stopped and recovery. Services elsewhere are not stopped: standard takes 71 s there,
-    /// short 35 s.
+    /// short 36 s.
     #[arg(long)]
     pub phases: Option<Phases>,
 
@@ -85,7 +85,7 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Where the main picture goes, as SVG.
+    /// Where the main picture goes, as SVG; - for standard output.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
 
@@ -165,7 +165,34 @@ impl Settings {
 
     /// Whether standard output is for programs to read, and not for people.
     pub fn stdout_is_taken(&self) -> bool {
-        is_stdout(&self.out) || self.json.as_deref().is_some_and(is_stdout)
+        self.outputs().any(|(_, file)| is_stdout(file))
+    }
+
+    /// What is written at the end, and where.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let out = ("--out", Some(&self.out));
+        let more = [
+            ("--json", self.json.as_ref()),
+            ("--plot", self.plot.as_ref()),
+        ];
+        let named = [out].into_iter().chain(more);
+        named.filter_map(|(option, file)| Some((option, file?.as_path())))
+    }
+
+    /// Refuses one file for two outputs, of which the later would overwrite the other.
+    fn outputs_differ(&self) -> Result<(), PlanError> {
+        let place = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let mut seen: Vec<(&'static str, &Path)> = Vec::new();
+        for (option, file) in self.outputs() {
+            if let Some((other, _)) = seen.iter().find(|(_, other)| place(other) == place(file)) {
+                return Err(match is_stdout(file) {
+                    true => PlanError::OneStdout(other, option),
+                    false => PlanError::OneFile(other, option, file.to_owned()),
+                });
+            }
+            seen.push((option, file));
+        }
+        Ok(())
     }
 
     /// Checks the settings against each other.
@@ -186,9 +213,7 @@ impl Settings {
                 return Err(PlanError::NoSwitch(fault.kind));
             }
         }
-        if is_stdout(&self.out) && self.json.as_deref().is_some_and(is_stdout) {
-            return Err(PlanError::OneStdout);
-        }
+        self.outputs_differ()?;
         let calls = (phases.length().as_secs_f64() * f64::from(self.rate)).ceil() as u64;
         if calls > CALLS_MAX {
             return Err(PlanError::TooManyCalls(calls));
@@ -271,8 +296,11 @@ pub enum PlanError {
     #[error(transparent)]
     Duration(#[from] PhasesError),
     /// Two things cannot be told apart there.
-    #[error("--out and --json cannot both be -: only one of them can go to standard output")]
-    OneStdout,
+    #[error("{0} and {1} cannot both be -: only one of them can go to standard output")]
+    OneStdout(&'static str, &'static str),
+    /// One would overwrite the other.
+    #[error("{0} and {1} cannot both be {file}: one would overwrite the other", file = .2.display())]
+    OneFile(&'static str, &'static str, PathBuf),
     /// The recording is held in memory.
     #[error("{0} calls are too many: rate times length may be {CALLS_MAX} at most")]
     TooManyCalls(u64),
@@ -346,7 +374,7 @@ mod tests {
         assert_eq!(plan.phases, Phases::standard().elsewhere());
         assert_eq!(plan.phases.length(), Duration::from_secs(71));
         let plan = self::plan("--target a:1 --chaos-target b:2 --phases short").unwrap();
-        assert_eq!(plan.phases.length(), Duration::from_secs(35));
+        assert_eq!(plan.phases.length(), Duration::from_secs(36));
     }
 
     #[test]
@@ -374,7 +402,20 @@ mod tests {
         assert!(refused("--target a:1 --compare").contains("--compare cannot be used"));
         assert!(refused("--target a:1 --phases stopped=5s").contains("stopped cannot"));
         assert!(refused("--rate 20000 --phases steady=10m").contains("12000000 calls"));
-        assert!(refused("--out - --json -").contains("only one of them"));
+        for both in ["--out - --json -", "--out - --plot -", "--json - --plot -"] {
+            assert!(refused(both).contains("only one of them"), "{both}");
+        }
+        for both in [
+            "--out r --json ./r",
+            "--out r --plot r",
+            "--json f --plot f",
+        ] {
+            assert!(
+                refused(both).contains("one would overwrite the other"),
+                "{both}"
+            );
+        }
+        assert!(settings("--plot -").unwrap().stdout_is_taken());
         assert!(settings("--metrics a:1").is_err());
         assert!(settings("--announce a.json").is_err());
         assert!(settings("--rate 0").is_err());

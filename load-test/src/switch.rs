@@ -59,7 +59,8 @@ impl Switch {
             request.set_timeout(PATIENCE);
             match self.client.set(request).await {
                 Ok(_) => return Ok(()),
-                // Setting the same faults twice changes nothing: it is safe to try again.
+                // Set twice, the same faults begin anew: their dice start again, and calls that
+                // wait are let go. At the start of a phase that is what was asked for anyway.
                 Err(status) if tries < TRIES && status.code() == tonic::Code::Unavailable => {
                     tries += 1;
                 }
