@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use measured::{
     Measured, attempts_in, attempts_in_outage, breaker_closes, breaker_opens, calls_in,
-    goodput_in_brownout, recovers, retries_in_outage, slowest_answer, spans, success_in,
+    goodput_in_brownout, recovers, retries_in_outage, slowest_answer, spans, success_at_rest,
+    success_in,
 };
 use report::words::{at_least, short};
 
@@ -85,6 +86,14 @@ pub fn judge(recording: &Recording, terms: &Terms) -> Vec<Claim> {
     };
     let planned = |kind: Kind| recording.planned.iter().any(|phase| phase.kind == kind);
 
+    if Kind::AT_REST.into_iter().any(planned) {
+        claim(
+            "steady and slow".to_owned(),
+            "success",
+            format!("≥ {}", at_least(required::SUCCESS_AT_REST * 100.0, 0, " %")),
+            success_at_rest(recording),
+        );
+    }
     for (kind, share, attempts) in [
         (
             Kind::Errors(10),

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use report::words::short;
 
-use crate::recording::{Call, Outcome, Recording, Span, percentile, success_share};
+use crate::{
+    recording::{Call, Outcome, Recording, Span, percentile, success_share},
+    scrape::Sample,
+};
 
 /// How long a phase is left alone before its attempts are counted: until then, answers to
 /// the attempts of the phase before it are still coming in.
@@ -89,24 +92,48 @@ fn in_time_share(calls: &[Call], latest: Duration) -> Option<f64> {
 pub fn attempts_per_call(recording: &Recording, span: &Span) -> Option<f64> {
     let first = recording.sample_after(span.start + SETTLING.min(span.length() / 2))?;
     let last = recording.sample_before(span.end)?;
-    let calls = last.calls - first.calls;
-    (calls > 0.0).then(|| (last.attempts - first.attempts) / calls)
+    attempts_for_each(&grown(recording, first, last)?)
+}
+
+/// The same, over all of a phase: from its very beginning to the first page after it.
+pub fn attempts_per_call_in_all(recording: &Recording, span: &Span) -> Option<f64> {
+    let first = recording.sample_before(span.start)?;
+    let last = recording.sample_after(span.end)?;
+    attempts_for_each(&grown(recording, first, last)?)
+}
+
+fn attempts_for_each(grown: &Sample) -> Option<f64> {
+    (grown.calls > 0.0).then(|| grown.attempts / grown.calls)
+}
+
+/// What the counters have grown by; nothing, when they began anew in between.
+fn grown(recording: &Recording, first: &Sample, last: &Sample) -> Option<Sample> {
+    let known = !recording.restarted_between(first.at, last.at);
+    known.then_some(Sample {
+        at: last.at,
+        calls: last.calls - first.calls,
+        attempts: last.attempts - first.attempts,
+        retries: last.retries - first.retries,
+        open_seconds: last.open_seconds - first.open_seconds,
+        breaker: last.breaker,
+    })
 }
 
 /// Retries sent to the user service.
 ///
 /// Counted from the last page before the phase to the first one after it: up to 0.1 s too
-/// much on either side, never too little.
+/// much on either side. A call's retries are counted when it ends, so those of calls that are
+/// still under way then are missing, and those of calls from before the phase are in it.
 pub fn retries(recording: &Recording, span: &Span) -> Option<f64> {
     let first = recording.sample_before(span.start)?;
     let last = recording.sample_after(span.end)?;
-    Some(last.retries - first.retries)
+    Some(grown(recording, first, last)?.retries)
 }
 
 fn open(recording: &Recording, span: &Span) -> Option<Duration> {
     let first = recording.sample_before(span.start)?;
     let last = recording.sample_before(span.end)?;
-    Duration::try_from_secs_f64(last.open_seconds - first.open_seconds).ok()
+    Duration::try_from_secs_f64(grown(recording, first, last)?.open_seconds).ok()
 }
 
 /// A short stretch of a run, as a plot shows it.
@@ -191,7 +218,7 @@ fn slice(
 fn attempts_between(recording: &Recording, start: Duration, end: Duration) -> Option<f64> {
     let first = recording.sample_before(start)?;
     let last = recording.sample_before(end)?;
-    Some(last.attempts - first.attempts)
+    Some(grown(recording, first, last)?.attempts)
 }
 
 /// How well the generator kept to its own schedule.
@@ -290,6 +317,23 @@ mod tests {
         assert_eq!(figures.retries, None);
         assert_eq!(figures.open, None);
         assert_eq!(figures.success, Some(0.0));
+    }
+
+    #[test]
+    fn counters_that_began_anew_give_no_figures() {
+        let mut recording = Script::new()
+            .phase(Kind::Steady, 4, |_| (Outcome::Created, 2))
+            .phase(Kind::Errors(30), 4, |_| (Outcome::Created, 2))
+            .attempts_per_call(1.4)
+            .phase(Kind::Steady, 4, |_| (Outcome::Created, 2))
+            .recording();
+        recording.restart_order_service(Duration::from_secs(5));
+        let figures = PhaseFigures::all(&recording, Duration::from_secs(1));
+        assert_eq!(figures[1].attempts_per_call, None);
+        assert_eq!(figures[1].retries, None);
+        assert_eq!(figures[1].open, None);
+        assert!(figures[0].attempts_per_call.is_some() && figures[0].retries.is_some());
+        assert!(figures[2].attempts_per_call.is_some() && figures[2].retries.is_some());
     }
 
     #[test]

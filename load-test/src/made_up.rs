@@ -67,8 +67,11 @@ impl Script {
         self
     }
 
+    /// Those beyond the first are retries, unless [`retries`](Self::retries) says otherwise.
     pub(crate) fn attempts_per_call(mut self, attempts: f64) -> Self {
-        self.last().attempts_per_call = attempts;
+        let made = self.last();
+        made.attempts_per_call = attempts;
+        made.retries = (attempts - 1.0).max(0.0) * made.calls.len() as f64;
         self
     }
 
@@ -139,6 +142,21 @@ impl Script {
             }
         }
         sample
+    }
+}
+
+impl Recording {
+    /// From that moment on, the order service's counters are those of another process.
+    pub(crate) fn restart_order_service(&mut self, at: Duration) {
+        let samples = self.samples.as_mut().expect("a script has samples");
+        let from = samples.partition_point(|sample| sample.at < at);
+        let ended = samples[from].clone();
+        for sample in &mut samples[from..] {
+            sample.calls -= ended.calls;
+            sample.attempts -= ended.attempts;
+            sample.retries -= ended.retries;
+            sample.open_seconds -= ended.open_seconds;
+        }
     }
 }
 

@@ -134,6 +134,17 @@ impl Recording {
         samples.get(samples.partition_point(|sample| sample.at < at))
     }
 
+    /// Whether the order service was started again between two moments: then its counters have
+    /// begun anew, and what they have grown by is not known.
+    pub fn restarted_between(&self, first: Duration, last: Duration) -> bool {
+        let samples = self.samples.as_deref().unwrap_or_default();
+        let from = samples.partition_point(|sample| sample.at < first);
+        let to = samples.partition_point(|sample| sample.at <= last);
+        let within = &samples[from..to.max(from)];
+        let fell = |pair: &[Sample]| pair[1].began_anew_after(&pair[0]);
+        within.windows(2).any(fell)
+    }
+
     /// How long the naps of a phase took on average.
     pub fn nap_of(&self, span: &Span) -> Option<Duration> {
         let naps = self

@@ -81,6 +81,14 @@ impl fmt::Display for BreakerState {
 }
 
 impl Sample {
+    /// Whether a counter has fallen since an earlier sample.
+    pub fn began_anew_after(&self, earlier: &Self) -> bool {
+        self.calls < earlier.calls
+            || self.attempts < earlier.attempts
+            || self.retries < earlier.retries
+            || self.open_seconds < earlier.open_seconds
+    }
+
     /// Reads a page in the Prometheus text format.
     ///
     /// Nothing when the page has no figures about calls to an upstream: then it is not an

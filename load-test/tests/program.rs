@@ -108,7 +108,8 @@ fn whoever_watches_is_told_where_the_metrics_are_and_sees_the_phase_and_the_call
     }
 
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    // On a busy machine there is no verdict about so few calls, and that is 1.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
     assert!(!here.exists(), "a target that is gone is announced");
     // Asked for so, the report is all that goes to standard output.
     let report = String::from_utf8(output.stdout).unwrap();

@@ -6,7 +6,7 @@ use report::words::{at_least, at_most, short};
 
 use super::required;
 use crate::{
-    figures::{attempts_per_call, retries},
+    figures::{attempts_per_call, attempts_per_call_in_all, retries},
     phases::Kind,
     recording::{Call, Ending, Outcome, Recording, Span, success_share},
     scrape::BreakerState,
@@ -23,6 +23,9 @@ const OUTAGE_MIN: Duration = Duration::from_secs(2);
 /// In less, a brown-out is over before its queue is full.
 const BROWNOUT_MIN: Duration = Duration::from_secs(2);
 
+/// Why counters do not say what happened.
+const RESTARTED: &str = "the order service was started again";
+
 /// A figure and whether it will do; or why there is none.
 pub(super) type Measured = Result<(String, bool), String>;
 
@@ -31,20 +34,67 @@ pub(super) fn calls_in(recording: &Recording, spans: &[Span]) -> Vec<Call> {
     calls.copied().collect()
 }
 
+/// The worse of what there were calls enough of.
+pub(super) fn success_at_rest(recording: &Recording) -> Measured {
+    let mut too_few = None;
+    let mut worst: Option<(f64, Kind)> = None;
+    for kind in Kind::AT_REST {
+        let Ok(spans) = spans(recording, |span| span.kind == kind) else {
+            continue;
+        };
+        match success_share_in(recording, &spans) {
+            Ok(share) if worst.is_none_or(|(least, _)| share < least) => {
+                worst = Some((share, kind));
+            }
+            Ok(_) => {}
+            Err(why) => too_few = Some(why),
+        }
+    }
+    let (share, kind) = worst.ok_or_else(|| too_few.unwrap_or_else(|| not_reached(recording)))?;
+    let figure = format!("{} in {kind}", at_least(share * 100.0, 2, " %"));
+    Ok((figure, share >= required::SUCCESS_AT_REST))
+}
+
 pub(super) fn success_in(recording: &Recording, kind: Kind, least: f64) -> Measured {
     let spans = spans(recording, |span| span.kind == kind)?;
-    let calls = calls_in(recording, &spans);
+    let share = success_share_in(recording, &spans)?;
+    fault_arrived(recording, &spans)?;
+    Ok((at_least(share * 100.0, 2, " %"), share >= least))
+}
+
+fn success_share_in(recording: &Recording, spans: &[Span]) -> Result<f64, String> {
+    let calls = calls_in(recording, spans);
     if calls.len() < CALLS_MIN {
         return Err(format!("{} calls are too few to judge", calls.len()));
     }
-    let share = success_share(&calls).unwrap_or(0.0);
-    Ok((at_least(share * 100.0, 2, " %"), share >= least))
+    Ok(success_share(&calls).unwrap_or(0.0))
+}
+
+/// That failures were there to be retried, as far as anybody can tell.
+///
+/// Where the order service asks another user service than the one whose faults are set, nothing
+/// fails and nothing is retried: what is kept then was not tried. (Nothing is retried by a
+/// client that cannot, either; but its orders fail.)
+fn fault_arrived(recording: &Recording, spans: &[Span]) -> Result<(), String> {
+    let missed = |span: &Span| {
+        let Kind::Errors(percent) = span.kind else {
+            return false;
+        };
+        let share = success_share(recording.calls_of(span)).unwrap_or(0.0);
+        let unharmed = 1.0 - share < f64::from(percent) / 100.0 / 2.0;
+        unharmed && retries(recording, span) == Some(0.0)
+    };
+    match spans.iter().any(missed) {
+        true => Err("the fault did not reach it".to_owned()),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn attempts_in(recording: &Recording, kind: Kind, most: f64) -> Measured {
     let spans = spans(recording, |span| span.kind == kind)?;
+    fault_arrived(recording, &spans)?;
     let worst = worst(&spans, |span| attempts_per_call(recording, span))
-        .ok_or_else(|| no_figures(recording))?;
+        .ok_or_else(|| no_figures(recording, &spans))?;
     Ok((at_most(worst.1, 3, ""), worst.1 <= most))
 }
 
@@ -118,7 +168,7 @@ pub(super) fn slowest_answer(calls: &[Call], recording: &Recording, latest: Dura
 
 pub(super) fn breaker_opens(recording: &Recording) -> Measured {
     let samples = recording.samples.as_deref();
-    let samples = samples.map_err(|_| no_figures(recording))?;
+    let samples = samples.map_err(Clone::clone)?;
     let spans = spans(recording, |span| span.kind == Kind::Hang)?;
     let opened = |span: &Span| {
         let within = |at| (span.start..=span.end).contains(&at);
@@ -129,6 +179,12 @@ pub(super) fn breaker_opens(recording: &Recording) -> Measured {
     };
     let mut slowest = Duration::ZERO;
     for span in &spans {
+        let before = recording.sample_before(span.start);
+        match before.and_then(|sample| sample.breaker) {
+            Some(BreakerState::Closed) => {}
+            Some(state) => return Err(format!("it was {state} before the phase")),
+            None => return Err("nobody knows how it was before the phase".to_owned()),
+        }
         match opened(span) {
             Some(after) => slowest = slowest.max(after),
             None if span.length() < required::OPEN_AFTER => return Err(not_reached(recording)),
@@ -140,11 +196,14 @@ pub(super) fn breaker_opens(recording: &Recording) -> Measured {
 
 pub(super) fn breaker_closes(recording: &Recording) -> Measured {
     let samples = recording.samples.as_deref();
-    let samples = samples.map_err(|_| no_figures(recording))?;
+    let samples = samples.map_err(Clone::clone)?;
     let mut slowest = None;
     for (fault, clean) in recoveries(recording) {
         if fault.kind != Kind::Hang {
             continue;
+        }
+        if recording.restarted_between(fault.start, clean.end) {
+            return Err(RESTARTED.to_owned());
         }
         let within: Vec<_> = samples
             .iter()
@@ -174,7 +233,7 @@ pub(super) fn breaker_closes(recording: &Recording) -> Measured {
 pub(super) fn retries_in_outage(recording: &Recording, most: u32) -> Measured {
     let spans = spans(recording, |span| span.kind.is_outage())?;
     let worst = worst(&spans, |span| retries(recording, span));
-    let (span, retries) = worst.ok_or_else(|| no_figures(recording))?;
+    let (span, retries) = worst.ok_or_else(|| no_figures(recording, &spans))?;
     let figure = format!(
         "{retries:.0} in {:.0} s of {}",
         span.length().as_secs_f64(),
@@ -189,20 +248,15 @@ pub(super) fn attempts_in_outage(recording: &Recording) -> Measured {
     spans.retain(|span| {
         span.length() >= OUTAGE_MIN && recording.calls_of(span).len() >= OUTAGE_CALLS_MIN
     });
-    let attempts = |span: &Span| {
-        let first = recording.sample_before(span.start)?;
-        let last = recording.sample_after(span.end)?;
-        let calls = last.calls - first.calls;
-        (calls > 0.0).then(|| (last.attempts - first.attempts) / calls)
-    };
-    let worst = worst(&spans, attempts).ok_or_else(|| match &recording.samples {
+    let worst = worst(&spans, |span| attempts_per_call_in_all(recording, span));
+    let worst = worst.ok_or_else(|| match &recording.samples {
         Ok(_) if spans.is_empty() => {
             format!(
                 "no outage of {OUTAGE_CALLS_MIN} calls and {}",
                 short(OUTAGE_MIN)
             )
         }
-        _ => no_figures(recording),
+        _ => no_figures(recording, &spans),
     })?;
     let figure = format!("{} in {}", at_most(worst.1, 2, ""), worst.0.kind);
     Ok((figure, worst.1 <= required::ATTEMPTS_IN_OUTAGE))
@@ -263,8 +317,16 @@ fn not_reached(recording: &Recording) -> String {
     }
 }
 
-fn no_figures(recording: &Recording) -> String {
+fn no_figures(recording: &Recording, spans: &[Span]) -> String {
+    let restarted = |span: &Span| {
+        let before = recording.sample_before(span.start);
+        let after = recording.sample_after(span.end);
+        let from = before.map_or(span.start, |sample| sample.at);
+        let to = after.map_or(span.end, |sample| sample.at);
+        recording.restarted_between(from, to)
+    };
     match &recording.samples {
+        Ok(_) if spans.iter().any(restarted) => RESTARTED.to_owned(),
         Ok(_) => not_reached(recording),
         Err(why) => why.clone(),
     }

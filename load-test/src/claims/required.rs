@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// While nothing fails: at rest, and when every answer is slow. What a target that fails every
+/// order at once cannot keep.
+pub const SUCCESS_AT_REST: f64 = 0.99;
 /// While 10 % of the attempts fail. Three attempts could reach 99.9 %.
 pub const SUCCESS_AT_10: f64 = 0.996;
 /// While 10 % of the attempts fail. Retrying every failure costs 1.11.

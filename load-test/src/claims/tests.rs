@@ -29,7 +29,8 @@ fn verdict(recording: &Recording, when: &str, what: &str) -> Verdict {
 
 /// Every phase as it should be.
 fn good() -> Script {
-    brownout(errors(Script::new(), 6, 42), 160)
+    let steady = Script::new().phase(Kind::Steady, 4, |_| (Created, 2));
+    brownout(errors(steady, 6, 42), 160)
         .phase(Kind::Hang, 8, |index| match index {
             0..=160 => (Failed, 1_002),
             _ => (Refused, 1),
@@ -73,10 +74,53 @@ fn errors(script: Script, at_10: u64, at_30: u64) -> Script {
 #[test]
 fn a_run_as_promised_passes_every_claim() {
     let claims = judge(&good().recording(), &TERMS);
-    assert_eq!(claims.len(), 12);
+    assert_eq!(claims.len(), 13);
     for claim in claims {
         assert_eq!(claim.verdict, Verdict::Passed, "{claim:?}");
     }
+}
+
+#[test]
+fn orders_must_be_created_when_nothing_is_wrong() {
+    let run = |steady: u64, slow: u64| {
+        let failing = |wanted: u64| {
+            move |index: u64| match index {
+                _ if index < wanted => (Failed, 1),
+                _ => (Created, 2),
+            }
+        };
+        Script::new()
+            .phase(Kind::Steady, 3, failing(steady))
+            .phase(Kind::Slow, 4, failing(slow))
+            .recording()
+    };
+    let judged = |run: &Recording| claim(run, "steady and slow", "success");
+    let kept = judged(&run(6, 1));
+    assert_eq!(
+        (kept.verdict, kept.measured.as_str(), kept.required.as_str()),
+        (Verdict::Passed, "99.00 % in steady", "≥ 99 %")
+    );
+    assert_eq!(judged(&run(7, 0)).verdict, Verdict::Missed);
+    let missed = judged(&run(0, 9));
+    assert_eq!(
+        (missed.verdict, missed.measured.as_str()),
+        (Verdict::Missed, "98.87 % in slow")
+    );
+
+    // A target that is watched and not touched, and fails every order in a millisecond.
+    let failing = Script::new()
+        .phase(Kind::Steady, 30, |_| (Failed, 1))
+        .recording();
+    assert_eq!(judged(&failing).verdict, Verdict::Missed);
+
+    let few = Script::new()
+        .phase(Kind::Steady, 2, |_| (Failed, 1))
+        .recording();
+    let few = judged(&few);
+    assert_eq!(
+        (few.verdict, few.measured.as_str()),
+        (Verdict::NotMeasured, "400 calls are too few to judge")
+    );
 }
 
 #[test]
@@ -105,6 +149,50 @@ fn too_many_attempts_are_a_miss() {
         (missed.verdict, missed.measured.as_str()),
         (Verdict::Missed, "1.460")
     );
+}
+
+#[test]
+fn a_fault_that_does_not_reach_the_order_service_proves_nothing() {
+    let run = |failures: u64| {
+        Script::new()
+            .phase(Kind::Errors(10), 12, move |index| match index {
+                _ if index < failures => (Failed, 2),
+                _ => (Created, 2),
+            })
+            .recording()
+    };
+    for what in ["success", "attempts per call"] {
+        let unharmed = claim(&run(0), "10 % errors", what);
+        assert_eq!(
+            (unharmed.verdict, unharmed.measured.as_str()),
+            (Verdict::NotMeasured, "the fault did not reach it")
+        );
+    }
+    // A client that retries nothing is another matter.
+    assert_eq!(
+        verdict(&run(240), "10 % errors", "success"),
+        Verdict::Missed
+    );
+}
+
+#[test]
+fn figures_of_an_order_service_that_was_started_again_are_none() {
+    let mut run = Script::new()
+        .phase(Kind::Steady, 3, |_| (Created, 2))
+        .phase(Kind::Down, 5, |_| (Failed, 2))
+        .attempts_per_call(1.5)
+        .phase(Kind::Recovery, 5, |_| (Created, 2))
+        .recording();
+    let judged = |run: &Recording, what| claim(run, "outage", what);
+    assert_eq!(judged(&run, "retries in all").verdict, Verdict::Missed);
+    run.restart_order_service(Duration::from_secs(7));
+    for what in ["retries in all", "attempts per call"] {
+        let claim = judged(&run, what);
+        assert_eq!(
+            (claim.verdict, claim.measured.as_str()),
+            (Verdict::NotMeasured, "the order service was started again")
+        );
+    }
 }
 
 #[test]
@@ -181,6 +269,21 @@ fn a_breaker_that_opens_late_or_never_is_a_miss() {
     assert_eq!(
         (missed.verdict, missed.measured.as_str()),
         (Verdict::Missed, "not within 8 s")
+    );
+}
+
+#[test]
+fn a_breaker_that_was_open_before_has_not_opened() {
+    let run = Script::new()
+        .phase(Kind::Steady, 3, |_| (Refused, 1))
+        .breaker(0, 3_100, BreakerState::Open)
+        .phase(Kind::Hang, 8, |_| (Refused, 1))
+        .breaker(500, 8_000, BreakerState::Open)
+        .recording();
+    let claim = claim(&run, "hang", "breaker open after");
+    assert_eq!(
+        (claim.verdict, claim.measured.as_str()),
+        (Verdict::NotMeasured, "it was open before the phase")
     );
 }
 
@@ -342,7 +445,7 @@ fn an_outage_of_few_calls_is_over_before_the_breaker_can_be_sure() {
 
 #[test]
 fn the_comparison_holds_when_tonic_alone_misses_what_is_promised() {
-    let plain = Script::new()
+    let mut plain = Script::new()
         .phase(Kind::Errors(10), 12, |index| match index % 10 {
             0 => (Failed, 2),
             _ => (Created, 2),
@@ -350,6 +453,7 @@ fn the_comparison_holds_when_tonic_alone_misses_what_is_promised() {
         .phase(Kind::Errors(30), 12, |_| (Created, 2))
         .phase(Kind::Hang, 8, |_| (NoAnswer, 3_000))
         .recording();
+    plain.samples = Err("tonic alone counts nothing".to_owned());
     let contrast: Vec<_> = contrast(&judge(&plain, &TERMS))
         .into_iter()
         .map(|claim| (claim.name(), claim.required, claim.measured, claim.verdict))
@@ -416,11 +520,11 @@ fn without_the_services_own_figures_the_claims_that_need_them_are_not_measured()
 fn what_was_not_reached_is_not_measured() {
     let mut run = good().recording();
     run.ending = Ending::Interrupted;
-    run.spans.truncate(1);
-    run.spans[0].complete = false;
-    run.calls.truncate(1_000);
+    run.spans.truncate(2);
+    run.spans[1].complete = false;
+    run.calls.truncate(800 + 1_000);
     let claims = judge(&run, &TERMS);
-    assert_eq!(claims.len(), 12, "the plan decides what is listed");
+    assert_eq!(claims.len(), 13, "the plan decides what is listed");
     let reached: Vec<_> = claims
         .iter()
         .filter(|claim| claim.verdict != Verdict::NotMeasured)
@@ -429,12 +533,13 @@ fn what_was_not_reached_is_not_measured() {
     assert_eq!(
         reached,
         [
+            ("steady and slow", "success"),
             ("10 % errors", "success"),
             ("10 % errors", "attempts per call"),
             ("every phase", "slowest answer"),
         ]
     );
-    assert_eq!(claims[2].measured, "not reached: interrupted");
+    assert_eq!(claims[3].measured, "not reached: interrupted");
     let hang = claims.iter().find(|claim| claim.when == "hang");
     assert_eq!(hang.unwrap().verdict, Verdict::NotMeasured);
 }
@@ -445,6 +550,9 @@ fn a_run_without_faults_claims_only_what_it_can_show() {
         .phase(Kind::Steady, 8, |_| (Created, 2))
         .recording();
     let claims = judge(&run, &TERMS);
-    assert_eq!(claims.len(), 1);
-    assert_eq!(claims[0].what, "slowest answer");
+    let names: Vec<_> = claims.iter().map(Claim::name).collect();
+    assert_eq!(
+        names,
+        ["steady and slow: success", "every phase: slowest answer"]
+    );
 }

@@ -176,7 +176,7 @@ mod tests {
 
     fn script() -> Script {
         Script::new()
-            .phase(Kind::Steady, 2, |_| (Outcome::Created, 2))
+            .phase(Kind::Steady, 3, |_| (Outcome::Created, 2))
             .phase(Kind::Hang, 4, |_| (Outcome::Refused, 1))
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let html = html(&results(script().recording(), None));
         let position = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text:?}"));
         let order = [
-            "2 of 5 claims missed",
+            "2 of 6 claims missed",
             "hang: breaker open after",
             "What happened",
             "Phase by phase",
@@ -221,7 +221,7 @@ mod tests {
         recording.samples = Ok(Vec::new());
         let results = results(recording, None);
         let html = html(&results);
-        assert!(html.contains("0 of 5 claims kept, 5 not measured"));
+        assert!(html.contains("0 of 6 claims kept, 6 not measured"));
         assert!(html.contains("the run broke off: &lt;the switch&gt;"));
         assert!(picture(&results).starts_with("<svg"));
     }
