@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Who implements a service in a test implements what the test is about.
         .generate_default_stubs(true)
+        .codec_path("crate::codec::OurCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

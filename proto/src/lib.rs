@@ -6,6 +6,8 @@
 //! configuration starts from them, so that the promise stands in one place:
 //! beside the method.
 
+mod codec;
+
 /// Knows who may order.
 #[allow(missing_docs, unreachable_pub, clippy::all)] // generated
 pub mod user {
