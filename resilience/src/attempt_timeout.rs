@@ -9,7 +9,7 @@ use tower_layer::Layer;
 
 use crate::{
     context::Context,
-    deadline::{Scope, TimedOut, wire},
+    deadline::{Scope, TimedOut, requested, wire},
     guard::{Admission, End, Guarded, Over, Policy},
     upstream::Upstream,
 };
@@ -93,6 +93,10 @@ impl Policy for AttemptTimeoutPolicy {
     ) -> Admission {
         let method = context.method(&self.upstream, request);
         let policy = self.upstream.policy(method);
+        if context.is_by_extensions() {
+            // Without our deadline above, the caller's own still holds.
+            context.shorten(requested(request.headers()));
+        }
         let left = context.left();
         let limits = match (policy.attempt_timeout, left) {
             (Some(timeout), Some(left)) if left < timeout => Limits::of(Scope::Call, left),

@@ -9,11 +9,11 @@
 //! | OK, and answers: NOT_FOUND, INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED | no | success |
 //! | UNAVAILABLE | idempotent methods; any, if provably not processed | failure |
 //! | DEADLINE_EXCEEDED of an attempt | idempotent methods | failure; ignored when the attempt began with less than 50 ms left, and its method has more |
-//! | DEADLINE_EXCEEDED of the call | no | as above |
+//! | DEADLINE_EXCEEDED of the call | no | as above; of a stream that has begun, ignored |
 //! | RESOURCE_EXHAUSTED | idempotent methods, if the upstream says when | ignored |
 //! | UNKNOWN | idempotent methods, if the transport failed | failure only then |
 //! | INTERNAL, DATA_LOSS | no | failure |
-//! | CANCELLED | idempotent methods, if the transport reset the stream | ignored |
+//! | CANCELLED | idempotent methods, if the transport reset the stream | ignored; so is a streamed request that failed here |
 //! | ABORTED, UNIMPLEMENTED | no | ignored |
 //! | refused here | no | ignored |
 //!
@@ -41,7 +41,10 @@ const STARVED: Duration = Duration::from_millis(50);
 /// [`Policies`](crate::Policies). It is asked about failures only, never about
 /// what was refused here, and the statuses are as the
 /// [edge](crate::layers::EdgeLayer) leaves them: the code says what happened,
-/// and a typed cause lies behind what the transport or a timer said.
+/// and a typed cause lies behind what the transport or a timer said
+/// ([`TransportError::of`], [`TimedOut::of`]; a status may be wrapped once more,
+/// so ask these instead of looking at its source). It may be asked several times
+/// about one failure, and should say the same each time.
 pub trait Classify: fmt::Debug + Send + Sync {
     /// Whether the attempt may be made again, as far as its status says.
     fn retry(&self, status: &Status) -> RetryRule;
@@ -149,6 +152,11 @@ impl Time {
         self.left
             .is_some_and(|left| left < STARVED && self.full.is_none_or(|full| left < full))
     }
+}
+
+/// Whether the deadline of the call is what ended the attempt.
+pub(crate) fn is_out_of_time(status: &Status) -> bool {
+    TimedOut::of(status).is_some_and(|timed_out| timed_out.scope == Scope::Call)
 }
 
 /// `outcome`, that of `status`, unless the attempt was starved of time.

@@ -194,7 +194,7 @@ impl ConfigError {
     }
 
     /// The same, of the settings of one method.
-    fn of_override(self, method: &str) -> Self {
+    pub(crate) fn of_override(self, method: &str) -> Self {
         Self {
             field: format!("overrides.{}", self.field).into(),
             value: format!("{} for {method}", self.value),

@@ -99,8 +99,9 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    let Some(address) = url.strip_prefix("https://") else {
-        return channel(endpoint(url)?, config, through);
+    let address = match url.split_once("://") {
+        Some((scheme, address)) if scheme.eq_ignore_ascii_case("https") => address,
+        _ => return channel(endpoint(url)?, config, through),
     };
     let wrong = || ConfigError::new("url", "https://host:port", format_args!("{url:?}"));
     let endpoint = endpoint(&format!("http://{address}")).map_err(|_| wrong())?;
@@ -158,8 +159,10 @@ fn endpoint(url: &str) -> Result<Endpoint, ConfigError> {
     };
     let endpoint = Endpoint::from_shared(full).map_err(|_| wrong())?;
     let uri = endpoint.uri();
+    // tonic would leave out a path, and call another service than was meant.
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
     match (uri.scheme_str(), uri.host(), uri.port_u16()) {
-        (Some("http"), Some(host), Some(_)) if !host.is_empty() => Ok(endpoint),
+        (Some("http"), Some(host), Some(_)) if bare && !host.is_empty() => Ok(endpoint),
         _ => Err(wrong()),
     }
 }
@@ -187,6 +190,7 @@ mod tests {
         let config = ConnectConfig::default;
         assert!(connect("https://host:1", config()).is_err());
         assert!(connect_through("https://host:1", config(), |tcp| tcp).is_ok());
+        assert!(connect_through("HTTPS://host:1", config(), |tcp| tcp).is_ok());
         assert!(connect_through("host:1", config(), |tcp| tcp).is_ok());
         for url in ["https://", "https://host", "https://http://host:1"] {
             let error = connect_through(url, config(), |tcp| tcp).unwrap_err();
@@ -205,6 +209,8 @@ mod tests {
             "host:port",
             ":50051",
             "a b:1",
+            "http://host:1/users",
+            "host:1?a=b",
         ] {
             let error = endpoint(url).unwrap_err();
             assert_eq!(error.field(), "url");

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     deadline::Deadline,
+    method::MethodName,
     upstream::{MethodIndex, Upstream},
 };
 
@@ -34,10 +35,14 @@ impl Context {
     /// others: what is known goes down beside the request.
     #[inline]
     pub(crate) fn of_call<R>(request: &Request<R>, upstream: &Upstream) -> Self {
+        let extensions = request.extensions();
+        let generated = MethodName::generated(extensions);
+        // Most requests have nothing else.
+        let other = extensions.len() > usize::from(generated.is_some());
         Self {
-            method: Some(upstream.index_of(request)),
+            method: Some(upstream.index(request, generated)),
             by_extensions: false,
-            ..Self::of_layer(request)
+            ..Self::starting(other.then(|| Deadline::of(extensions)).flatten())
         }
     }
 
@@ -45,8 +50,12 @@ impl Context {
     /// hand. The layers above are known by what is among the extensions.
     #[inline]
     pub(crate) fn of_layer<R>(request: &Request<R>) -> Self {
+        Self::starting(Deadline::of(request.extensions()))
+    }
+
+    #[inline]
+    fn starting(deadline: Option<Deadline>) -> Self {
         let started = Instant::now();
-        let deadline = Deadline::of(request.extensions());
         Self {
             started,
             left: deadline.map(|deadline| deadline.remaining(started)),
@@ -67,6 +76,11 @@ impl Context {
         {
             request.extensions_mut().insert(deadline);
         }
+    }
+
+    /// Whether the layers above, if there are any, were composed by hand.
+    pub(crate) fn is_by_extensions(&self) -> bool {
+        self.by_extensions
     }
 
     /// The same, of a further attempt, which begins at `started`.
@@ -116,6 +130,11 @@ impl Context {
     #[inline]
     pub(crate) fn set_left(&mut self, left: Option<Duration>) {
         self.left = left;
+    }
+
+    /// The call has no more than `left`, from the start.
+    pub(crate) fn shorten(&mut self, left: Option<Duration>) {
+        self.left = [self.left, left].into_iter().flatten().min();
     }
 
     /// It begins later than was thought.

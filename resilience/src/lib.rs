@@ -26,7 +26,7 @@
 //! match users.validate_user(ValidateUserRequest { user_id: "user-123".into() }).await {
 //!     Ok(reply) => println!("{}", reply.into_inner().valid),
 //!     Err(status) if Rejection::of(&status).is_some() => println!("refused here: {status}"),
-//!     Err(status) => println!("sent, and failed: {status}"),
+//!     Err(status) => println!("failed: {status}"),
 //! }
 //! # Ok(())
 //! # }
@@ -55,14 +55,15 @@
 //!
 //! [`ResilienceLayer`] puts the layers in this order; each is a tower layer of
 //! its own, in [`layers`]. They know nothing of each other. What they have to
-//! say goes down with the request ([`Deadline`]) and comes up as a
+//! say goes down beside the request (between layers that were composed by hand,
+//! as [`Deadline`] among its extensions) and comes up as a
 //! [`Status`](tonic::Status) with a typed cause:
 //!
 //! | cause | meaning |
 //! | --- | --- |
 //! | [`Rejection`] | refused here, nothing was sent |
 //! | [`TimedOut`] | it was sent, and time ran out here |
-//! | [`TransportError`] | it was sent, or could not be, and the transport failed |
+//! | [`TransportError`] | it could not be sent, or was, and the transport failed |
 //! | [`RetryStopped`] | why a failure was not tried again; one of the above may lie beneath it |
 //! | nothing else | the upstream answered so |
 //!
@@ -89,7 +90,13 @@
 //!    which gets back what was paid, follow this end, not the head.
 //!
 //! A caller that goes away ends all of it at any point, and nothing counts
-//! against the upstream.
+//! against the upstream, unless the deadline had passed, and no message of a
+//! stream had come: then somebody stopped waiting for it. A retry that was begun
+//! stays paid for.
+//!
+//! Interceptors that may refuse a call (tonic's `with_interceptor`) go around
+//! the stack. Beneath it, what they say cannot be told from an answer of the
+//! upstream: tonic makes one of it.
 //!
 //! # What tonic does today, and what changes
 //!

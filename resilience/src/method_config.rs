@@ -72,6 +72,9 @@ pub enum TimeLimit {
     #[default]
     Inherited,
     /// No limit. Something else must end the call: its caller, or its upstream.
+    /// Of a method with neither a deadline nor an attempt timeout nobody knows
+    /// how long a probe of the breaker may take: say it yourself
+    /// ([`BreakerConfig::probe_timeout`]).
     None,
     /// This long.
     After(Duration),
@@ -137,9 +140,14 @@ impl MethodPolicy {
         self.attempt_timeout.or(self.deadline)
     }
 
-    /// How long a probe of the breaker may take.
+    /// How long a probe of the breaker may take; that of a stream is over with
+    /// its first message.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        self.deadline.or(self.attempt_timeout)
+        if self.streaming {
+            self.attempt_time()
+        } else {
+            self.deadline.or(self.attempt_timeout)
+        }
     }
 
     /// Whether a response is held back until its first message.
@@ -149,23 +157,28 @@ impl MethodPolicy {
 
     /// Checks the values of `method`, and against each other.
     pub(crate) fn validate(&self, method: &str) -> Result<(), ConfigError> {
+        self.validate_values()
+            .map_err(|error| error.of_override(method))
+    }
+
+    fn validate_values(&self) -> Result<(), ConfigError> {
         if let Some(deadline) = self.deadline {
-            positive("overrides.deadline", deadline)?;
+            positive("deadline", deadline)?;
         }
         if let Some(attempt_timeout) = self.attempt_timeout {
-            positive("overrides.attempt_timeout", attempt_timeout)?;
+            positive("attempt_timeout", attempt_timeout)?;
             require(
                 self.deadline
                     .is_none_or(|deadline| attempt_timeout < deadline),
-                "overrides.attempt_timeout",
+                "attempt_timeout",
                 format!(
                     "less than the deadline of {:?}",
                     self.deadline.unwrap_or_default()
                 ),
-                format_args!("{attempt_timeout:?} for {method}"),
+                format_args!("{attempt_timeout:?}"),
             )?;
         }
-        RetryConfig::validate_attempts("overrides.max_attempts", self.max_attempts)
+        RetryConfig::validate_attempts("max_attempts", self.max_attempts)
     }
 }
 
@@ -199,6 +212,31 @@ mod tests {
                 ..BASE
             }
         );
+    }
+
+    #[test]
+    fn a_value_of_its_own_is_refused_with_the_method() {
+        let policy = MethodPolicy {
+            max_attempts: 9,
+            ..BASE
+        };
+        let error = policy.validate("feed.Feed/Report").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "overrides.max_attempts must be 1 to 5, but is 9 for feed.Feed/Report"
+        );
+    }
+
+    #[test]
+    fn a_probe_that_streams_has_the_time_of_its_first_message() {
+        let day = Duration::from_secs(24 * 3600);
+        let policy = |streaming| MethodPolicy {
+            deadline: Some(day),
+            streaming,
+            ..BASE
+        };
+        assert_eq!(policy(true).patience(), BASE.attempt_timeout);
+        assert_eq!(policy(false).patience(), Some(day));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::retry::PUSHBACK_HEADER;
 /// match Rejection::of(&status) {
 ///     Some(Rejection::CircuitOpen { .. }) => { /* come back later */ }
 ///     Some(_) => { /* refused here: the upstream never saw the call */ }
-///     None => { /* sent, and failed */ }
+///     None => { /* it failed */ }
 /// }
 /// # }
 /// ```

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     context::Context as CallContext,
     deadline::DeadlinePolicy,
     edge::{BoxError, Edge, EdgeBody, EdgeFuture, EdgeLayer},
-    exchange::{ExchangeBody, ExchangeFuture, Sent},
+    exchange::{ExchangeBody, ExchangeFuture, Pool, Sent},
     guard::{EndedBelow, GuardedExchange, OneTimer, Pair},
     limit::LimitPolicy,
     metrics::{self, AttemptMetricsPolicy, CallMetricsPolicy},
@@ -172,19 +172,34 @@ type Stack<S> = GuardedExchange<
     EndedBelow,
 >;
 
-impl<S> Layer<S> for ResilienceLayer {
+impl<S> Layer<S> for ResilienceLayer
+where
+    S: Service<Request<Body>>,
+{
     type Service = Resilience<S>;
 
     fn layer(&self, channel: S) -> Resilience<S> {
+        // As many as may be under way at once, within reason.
+        let idle = self.upstream.config().limit.concurrency.min(IDLE_MAX);
         Resilience {
-            // One vocabulary of errors for everything above.
-            channel: EdgeLayer.layer(channel),
-            layer: self.clone(),
+            made: Arc::new(Made {
+                layer: self.clone(),
+                // One vocabulary of errors for everything above.
+                channel: Mutex::new(EdgeLayer.layer(channel)),
+            }),
+            idle: Arc::new(Pool::new(idle)),
         }
     }
 }
 
+/// Exchanges in one stack of the pool: about 1 KiB each.
+const IDLE_MAX: usize = 256;
+
 /// A channel with the whole stack around it, for generated clients.
+///
+/// A cheap handle: its clones share the channel. Of that a clone is made for as
+/// many calls as are under way at once, and serves one call after another: what
+/// differs between clones must not matter.
 ///
 /// # Errors
 /// Always a [`Status`]: from the upstream; from the transport, with
@@ -194,11 +209,60 @@ impl<S> Layer<S> for ResilienceLayer {
 ///
 /// # Cancellation
 /// Dropping a call, or its response, resets the stream and gives back slot and
-/// probe; it counts for nothing.
-#[derive(Debug, Clone)]
-pub struct Resilience<S> {
-    channel: Edge<S>,
+/// probe. It counts for nothing, unless its deadline had passed, and no message
+/// of a stream had come: then it counts as a failure.
+pub struct Resilience<S>
+where
+    S: Service<Request<Body>>,
+{
+    made: Arc<Made<S>>,
+    idle: Arc<Pool<Stack<S>>>,
+}
+
+/// What an exchange is made from.
+#[derive(Debug)]
+struct Made<S> {
     layer: ResilienceLayer,
+    channel: Mutex<Edge<S>>,
+}
+
+impl<S> Made<S>
+where
+    S: Service<Request<Body>> + Clone,
+{
+    /// Read from the bottom: each line wraps what stands above it.
+    fn exchange(&self, context: CallContext) -> Stack<S> {
+        let layer = &self.layer;
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let stack = Sent::new(channel.clone());
+        drop(channel);
+        let stack = GuardedExchange::new(stack, &layer.of_attempts, context);
+        let stack = layer.retry.exchange(stack);
+        GuardedExchange::new(stack, &layer.of_calls, context)
+    }
+}
+
+impl<S> Clone for Resilience<S>
+where
+    S: Service<Request<Body>>,
+{
+    fn clone(&self) -> Self {
+        Self {
+            made: Arc::clone(&self.made),
+            idle: Arc::clone(&self.idle),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Resilience<S>
+where
+    S: Service<Request<Body>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resilience")
+            .field("layer", &self.made.layer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S, B> Service<Request<Body>> for Resilience<S>
@@ -213,20 +277,15 @@ where
     type Future = ResponseFuture<S>;
 
     /// Always ready, and never an error: see [`Edge`].
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.channel.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
     }
 
-    /// Read from the bottom: each line wraps what stands above it.
     fn call(&mut self, request: Request<Body>) -> ResponseFuture<S> {
-        let layer = &self.layer;
-        let context = CallContext::of_call(&request, &layer.upstream);
-        let stack = Sent::new(self.channel.clone());
-        let stack = GuardedExchange::new(stack, &layer.of_attempts, context);
-        let stack = layer.retry.exchange(stack);
-        let stack = GuardedExchange::new(stack, &layer.of_calls, context);
+        let context = CallContext::of_call(&request, &self.made.layer.upstream);
+        let make = || self.made.exchange(context);
         ResponseFuture {
-            inner: ExchangeFuture::start(stack, request, context),
+            inner: ExchangeFuture::start_again(&self.idle, make, request, context),
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use http::Request;
 use tonic::{Code, body::Body};
-use tracing::{Span, debug_span, field::Empty};
+use tracing::{Level, Span, debug_span, field::Empty, level_enabled};
 
 use crate::{
     context::Context,
@@ -64,6 +64,9 @@ impl Policy for TracePolicy {
         context: &mut Context,
         request: &mut Request<Body>,
     ) -> Admission {
+        if !level_enabled!(Level::DEBUG) {
+            return Admission::Admitted;
+        }
         let method = context.method(&self.upstream, request);
         let name = |what| format!("{what}.{}", dotted(self.upstream.method_name(method)));
         let span = match self.of {

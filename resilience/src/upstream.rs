@@ -114,8 +114,16 @@ impl Upstream {
     /// when generated code does, up to a bound: there are as many of those as
     /// the program has methods, whatever paths its users ask for.
     pub(crate) fn index_of<R>(&self, request: &Request<R>) -> MethodIndex {
+        self.index(request, MethodName::generated(request.extensions()))
+    }
+
+    /// The same, for who knows already what generated code says.
+    pub(crate) fn index<R>(
+        &self,
+        request: &Request<R>,
+        generated: Option<MethodName<'_>>,
+    ) -> MethodIndex {
         let named = &self.shared.named;
-        let generated = MethodName::generated(request.extensions());
         let method = generated.unwrap_or_else(|| MethodName::of_path(request.uri().path()));
         let place = |index: usize| {
             // There are fewer by far than a u32 can count.

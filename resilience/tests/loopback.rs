@@ -17,8 +17,8 @@ use proto::user::{
     user_service_server::{UserService, UserServiceServer},
 };
 use resilience::{
-    ConnectConfig, Deadline, InboundDeadlineLayer, Resilience, ResilienceConfig, ResilienceLayer,
-    TransportError,
+    ConnectConfig, Deadline, Delivery, InboundDeadlineLayer, Resilience, ResilienceConfig,
+    ResilienceLayer, TransportError,
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -219,6 +219,8 @@ async fn a_request_that_cannot_be_made_is_not_sent_and_says_why() {
         assert_eq!(status.code(), Code::OutOfRange);
         let why = "the limit is: 8 bytes";
         assert!(status.message().contains(why), "{status}");
+        let delivery = TransportError::of(&status).map(TransportError::delivery);
+        assert_eq!(delivery, Some(Delivery::NotSent));
     }
     assert_eq!(running.users.calls.load(Ordering::Relaxed), 0);
     assert_eq!(stack.breaker().failure_ratio(), 0.0);

@@ -18,7 +18,7 @@ use std::{
 
 use feed::{Ask, CHAT, FeedClient, FeedServer, Note, UPLOAD, WATCH, ask, note};
 use resilience::{
-    ConnectConfig, InboundDeadlineLayer, MethodConfig, Resilience, ResilienceConfig,
+    BreakerState, ConnectConfig, InboundDeadlineLayer, MethodConfig, Resilience, ResilienceConfig,
     ResilienceLayer, TimeLimit,
 };
 use tokio::{
@@ -162,6 +162,30 @@ async fn a_client_stream_arrives_whole_and_in_order() {
     let reply = client.upload(letters).await.unwrap();
 
     assert_eq!(reply.into_inner().user_name, "abcdefghijklmnopqrstuvwxyz");
+    assert_eq!(layer.in_flight(), 0);
+}
+
+/// What cannot be encoded resets the stream, from this side.
+#[tokio::test]
+async fn a_streamed_request_that_fails_here_is_not_held_against_the_upstream() {
+    let server = serve(FeedServer::new(|request: Request<Streaming<Ask>>| async {
+        let mut asks = request.into_inner();
+        while asks.message().await?.is_some() {}
+        Ok(tokio_stream::once(Ok(note("all"))))
+    }))
+    .await;
+    let (client, layer) = client(&server);
+    let mut client = client.sends_at_most(8);
+    for _ in 0..60 {
+        let asks = tokio_stream::iter(["short", "much too long"]).then(|text| async move {
+            sleep(MS).await;
+            ask(text)
+        });
+        let status = client.upload(asks).await.unwrap_err();
+        assert_eq!(status.code(), Code::Cancelled, "{status}");
+    }
+    assert_eq!(layer.breaker().state(), BreakerState::Closed);
+    assert_eq!(layer.breaker().failure_ratio(), 0.0);
     assert_eq!(layer.in_flight(), 0);
 }
 

@@ -19,9 +19,8 @@ use crate::work::{Caller, Client, drive};
 /// The request that the generated client makes, to be made again and again
 /// without it.
 ///
-/// The client has buffers of 8 KiB, and what `malloc` does for such depends on
-/// what else the process has done. Without them every block is small and every
-/// run is the same.
+/// A layer is a small part of what the client does, and without it how the
+/// compiler cuts that up is not in the way.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     parts: Parts,

@@ -111,7 +111,8 @@ impl Breaker {
         self.shared.circuit.failure_ratio(Instant::now())
     }
 
-    /// Refuses every call from now on.
+    /// Refuses every call from now on; in the stack, as soon as the limit has
+    /// let it through to be asked.
     pub fn force_open(&self) {
         self.force(Some(BreakerState::ForcedOpen));
     }

@@ -62,7 +62,7 @@ use crate::{
 /// | `open_initial`, `open_max` | 0.5 s, 1 s | with a cap of 10 s, recovery after a long outage takes up to 11 s; with 1 s, 1.14 s at worst, for at most 5 probes a second |
 /// | `healthy_after` | 10 s | a trip soon after closing is the same trouble, and keeps doubling |
 /// | `probes`, `probes_to_close` | 2 of 5 | 3 of 3 makes a false trip stick: an upstream that answers 25 % passes it in 1.6 % of rounds, 2 of 5 in 37 % |
-/// | `probe_timeout` | 1 s | as long as a call may take; `ResilienceLayer` makes it at least its deadline |
+/// | `probe_timeout` | 1 s | as long as a call may take; it is made at least the longest deadline of any method that the breaker is for, and of a streaming method the time to its first message |
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerConfig {
     /// Opens when the window is sure that at least this share of attempts
@@ -232,8 +232,8 @@ impl<S> Layer<S> for BreakerLayer {
 ///
 /// # Cancellation
 /// A dropped attempt returns its permit and counts for nothing, unless its
-/// call's deadline had passed: then somebody stopped waiting for the upstream,
-/// and it counts as a failure.
+/// call's deadline had passed, and no message of a stream had come: then
+/// somebody stopped waiting for the upstream, and it counts as a failure.
 pub type CircuitBreaker<S> = Guarded<S, BreakerPolicy>;
 
 /// What [`BreakerLayer`] does at the start of an attempt.
@@ -305,45 +305,58 @@ fn patient(config: &BreakerConfig, upstream: &Upstream, method: Option<&str>) ->
     }
 }
 
-impl Policy for BreakerPolicy {
+/// What the breaker remembers of an attempt.
+#[derive(Debug, Default)]
+pub struct Asked {
     /// `None` once it is settled.
-    type Leave = Option<Permit>;
+    permit: Option<Permit>,
+    /// Whether it streams, and the first message has come.
+    streams: bool,
+}
+
+impl Policy for BreakerPolicy {
+    type Leave = Asked;
 
     #[inline]
     fn admit(
         &self,
-        leave: &mut Option<Permit>,
+        asked: &mut Asked,
         context: &mut Context,
         request: &mut Request<Body>,
     ) -> Admission {
         let method = context.method(&self.upstream, request);
         match self.by_method.get(method).permit(context.started) {
             Ok(permit) => {
-                *leave = Some(permit);
+                *asked = Asked {
+                    permit: Some(permit),
+                    streams: false,
+                };
                 Admission::Admitted
             }
             Err(rejection) => Admission::Refused(self.rejections.reject(rejection)),
         }
     }
 
-    /// A probe that streams has shown what it was sent for. Other attempts
-    /// count at their true end.
+    /// A stream that has begun is an upstream that works: a probe has shown
+    /// what it was sent for. Other attempts count at their true end.
     #[inline]
-    fn message(&self, permit: &mut Option<Permit>, context: &Context) {
+    fn message(&self, asked: &mut Asked, context: &Context) {
         let method = context.known_method();
-        if let Some(probe) = permit.take_if(|permit| permit.is_probe()) {
-            if self.upstream.policy(method).streaming {
-                let breaker = self.by_method.get(method);
-                breaker.settle(probe, Outcome::Success, as_long_as_it_likes, Instant::now());
-            } else {
-                *permit = Some(probe);
-            }
+        if !self.upstream.policy(method).streaming {
+            return;
+        }
+        asked.streams = true;
+        if let Some(probe) = asked.permit.take_if(|permit| permit.is_probe()) {
+            let breaker = self.by_method.get(method);
+            breaker.settle(probe, Outcome::Success, as_long_as_it_likes, Instant::now());
         }
     }
 
     #[inline]
-    fn ended(&self, permit: &mut Option<Permit>, context: &Context, end: End<'_>, over: Over) {
-        let Some(permit) = permit.take() else { return };
+    fn ended(&self, asked: &mut Asked, context: &Context, end: End<'_>, over: Over) {
+        let Some(permit) = asked.permit.take() else {
+            return;
+        };
         let method = context.known_method();
         let policy = self.upstream.policy(method);
         let time = Time {
@@ -352,6 +365,11 @@ impl Policy for BreakerPolicy {
         };
         let outcome = match end {
             End::Ok => Outcome::Success,
+            // It would have gone on: that its time was up says nothing.
+            End::Failed(status) if asked.streams && classify::is_out_of_time(status) => {
+                Outcome::Ignored
+            }
+            End::Dropped if asked.streams => Outcome::Ignored,
             End::Failed(status) => {
                 let outcome = self.upstream.outcome(status);
                 classify::unless_starved(outcome, status, time)

@@ -95,7 +95,7 @@ impl Snapshot {
 /// says nothing about now, and counts for nothing.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Permit(Snapshot);
+pub(super) struct Permit(Snapshot);
 
 impl Permit {
     /// One for a probe, from a circuit that is half-open.

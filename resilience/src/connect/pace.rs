@@ -68,15 +68,34 @@ where
             return Box::pin(async { Err(too_soon.into()) });
         }
         let connecting = self.connector.call(uri);
+        let attempt = Attempt { pace: Some(pace) };
         Box::pin(async move {
-            let result = connecting.await;
-            let mut pace = lock(&pace);
-            match &result {
-                Ok(_) => *pace = Pace::default(),
-                Err(_) => pace.failed(Instant::now()),
-            }
-            result.map_err(Into::into)
+            let connection = connecting.await.map_err(Into::into)?;
+            attempt.succeeded();
+            Ok(connection)
         })
+    }
+}
+
+/// An attempt that fails, unless it is known to have succeeded: tonic drops it
+/// when its time is up.
+struct Attempt {
+    pace: Option<Arc<Mutex<Pace>>>,
+}
+
+impl Attempt {
+    fn succeeded(mut self) {
+        if let Some(pace) = self.pace.take() {
+            *lock(&pace) = Pace::default();
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(pace) = self.pace.take() {
+            lock(&pace).failed(Instant::now());
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod wire;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower_layer::Layer;
@@ -200,7 +200,7 @@ impl Policy for DeadlinePolicy {
         let method = context.method(&self.upstream, request);
         let left = time_left(
             self.upstream.policy(method).deadline,
-            wire::read(request.headers()),
+            requested(request.headers()),
             context.left(),
         );
         if left.is_some_and(|left| left.is_zero()) {
@@ -238,6 +238,13 @@ fn of_call(context: &Context) -> TimedOut {
     }
 }
 
+/// What the caller of a request asks for. Beyond what a clock can be sure to
+/// hold, a timeout is none.
+#[inline]
+pub(crate) fn requested(headers: &HeaderMap) -> Option<Duration> {
+    wire::read(headers).filter(|timeout| *timeout <= LONGEST)
+}
+
 /// The time that a call has: the least of what was configured, of what the
 /// request asks for, and of what the inbound call has left less the margin.
 /// `None`: nobody says.
@@ -247,8 +254,6 @@ fn time_left(
     inbound: Option<Duration>,
 ) -> Option<Duration> {
     let inbound = inbound.map(|left| left.saturating_sub(Deadline::MARGIN));
-    // Beyond what a clock can be sure to hold, a timeout is none.
-    let requested = requested.filter(|timeout| *timeout <= LONGEST);
     [default, requested, inbound].into_iter().flatten().min()
 }
 
@@ -272,11 +277,16 @@ mod tests {
         assert_eq!(left(default, Some(ms(300)), Some(ms(200))), Some(190));
         assert_eq!(left(default, Some(ms(100)), Some(ms(200))), Some(100));
         assert_eq!(left(None, None, Some(ms(200))), Some(190));
-        assert_eq!(
-            left(None, Some(Duration::from_secs(99_999_999 * 3600)), None),
-            None
-        );
         assert_eq!(left(None, None, None), None);
+    }
+
+    #[test]
+    fn a_caller_who_asks_for_more_than_a_clock_can_hold_asks_for_nothing() {
+        let mut headers = HeaderMap::new();
+        for (text, asked) in [("99999999H", None), ("1H", Some(ms(3_600_000)))] {
+            headers.insert(&wire::TIMEOUT_HEADER, text.parse().unwrap());
+            assert_eq!(requested(&headers), asked, "{text}");
+        }
     }
 
     #[test]

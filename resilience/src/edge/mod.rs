@@ -26,6 +26,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -201,7 +202,8 @@ pub struct TransportError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// It never left: no connection, or the connection closed before.
+    /// It never left: no connection, or the connection closed before, or the
+    /// request could not be made.
     NotSent,
     /// The upstream says that it has not looked at it (REFUSED_STREAM, or a
     /// GOAWAY below the stream).
@@ -211,13 +213,35 @@ pub enum Delivery {
 }
 
 impl TransportError {
-    fn new(delivery: Delivery, source: BoxError) -> Self {
-        Self { delivery, source }
+    /// For a transport of one's own, and for tests of a
+    /// [`Classify`](crate::Classify): to be made the source of a status
+    /// (`Status::set_source`).
+    #[must_use]
+    pub fn new(
+        delivery: Delivery,
+        source: impl Into<Box<dyn Error + Send + Sync + 'static>>,
+    ) -> Self {
+        Self {
+            delivery,
+            source: source.into(),
+        }
+    }
+
+    /// `status`, of a request that could not be made: it was not sent.
+    pub(crate) fn not_sent(status: Status) -> Status {
+        let mut with_cause = Status::with_details_and_metadata(
+            status.code(),
+            status.message(),
+            Bytes::copy_from_slice(status.details()),
+            status.metadata().clone(),
+        );
+        with_cause.set_source(Arc::new(Self::new(Delivery::NotSent, status)));
+        with_cause
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(delivery: Delivery) -> Self {
-        Self::new(delivery, "in a test".into())
+        Self::new(delivery, "in a test")
     }
 
     /// The transport error behind `status`, or `None` when the upstream

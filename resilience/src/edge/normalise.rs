@@ -29,8 +29,8 @@ pub(super) fn not_ready(error: BoxError) -> Status {
 
 /// The status of an attempt that ended with `error`.
 ///
-/// A status that no transport error stands behind is passed on untouched: an
-/// interceptor, or a service in a test, may say what it likes.
+/// A status that no transport error stands behind is passed on untouched: a
+/// service beneath may say what it likes.
 pub(super) fn normalise(error: BoxError, phase: Phase) -> Status {
     let causes = Causes::of(&*error);
     match causes.verdict(phase) {
@@ -143,6 +143,11 @@ fn of_h2(error: &h2::Error, phase: Phase) -> (Code, Delivery) {
     }
     if !error.is_reset() {
         return (Code::Unavailable, Delivery::Unknown);
+    }
+    // Reset by this side: the body of the request failed. What the upstream
+    // would have said is not known.
+    if !error.is_remote() && !error.is_library() {
+        return (Code::Cancelled, Delivery::Unknown);
     }
     match error.reason() {
         Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => (Code::Unavailable, refused),

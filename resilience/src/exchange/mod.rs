@@ -15,9 +15,11 @@
 //! | `turn.rs` | what a poll is given: the waker, and one look at the clock |
 //! | `sent.rs` | the innermost: any service, as an exchange |
 //! | `service.rs` | the outermost: any exchange, as the future and the body of a service |
+//! | `pool.rs` | exchanges that are over, for calls to come |
 //!
 //! In between are `guard/`, which asks policies, and `retry/`.
 
+mod pool;
 mod sent;
 mod service;
 mod turn;
@@ -29,7 +31,7 @@ use http::{Request, response::Parts};
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-pub(crate) use self::turn::Turn;
+pub(crate) use self::{pool::Pool, turn::Turn};
 pub use self::{
     sent::Sent,
     service::{ExchangeBody, ExchangeFuture},
@@ -53,7 +55,8 @@ pub trait Exchange {
         turn: &mut Turn<'_, '_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>>;
 
-    /// Drops what is under way, which resets the stream.
+    /// Drops what is under way, which resets the stream, and what is known of
+    /// the call; a timer may be left running.
     fn stop(self: Pin<&mut Self>);
 
     /// Whether there is nothing more to come, as far as is known.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::{Request, response::Parts};
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use super::{End, Policy, timer::Timer, watch::Watch};
@@ -36,7 +35,7 @@ pin_project! {
     }
 }
 
-impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
+impl<X, P: Policy, T: Timer> GuardedExchange<X, P, T> {
     pub(crate) fn new(inner: X, policy: &Arc<P>, context: Context) -> Self {
         Self {
             inner,
@@ -45,7 +44,9 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
             begun: false,
         }
     }
+}
 
+impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
     /// There is leave.
     #[inline]
     fn send(self: Pin<&mut Self>, request: Request<Body>) {
@@ -72,7 +73,8 @@ impl<X: Exchange, P: Policy, T: Timer> GuardedExchange<X, P, T> {
         let Some(expires) = this.watch.expires() else {
             return Poll::Pending;
         };
-        ready!(this.timer.poll(expires, turn.cx));
+        let since = this.watch.context.started;
+        ready!(this.timer.poll(expires, since, turn.cx));
         Poll::Ready(this.watch.expired())
     }
 
@@ -177,7 +179,8 @@ impl<X: Exchange, P: Policy, T: Timer> Exchange for GuardedExchange<X, P, T> {
     fn stop(self: Pin<&mut Self>) {
         let this = self.project();
         this.inner.stop();
-        this.watch.end(End::Dropped, Instant::now);
+        this.watch.stop();
+        this.timer.rest();
     }
 
     #[inline]

@@ -1,7 +1,6 @@
 //! The service that asks a policy.
 
 use std::{
-    mem,
     sync::Arc,
     task::{Context as TaskContext, Poll},
 };
@@ -20,9 +19,9 @@ use crate::{
 
 /// A service that is asked for through a policy.
 ///
-/// It reserves nothing in `poll_ready`, and returns no error from there: a
-/// generated client awaits readiness *before* the call, outside every timeout,
-/// and reports an error from there as UNKNOWN with its source lost.
+/// It is always ready, and never an error: a generated client awaits readiness
+/// *before* the call, outside every timeout, and reports an error from there as
+/// UNKNOWN with its source lost. What lies below is asked within the call.
 #[derive(Debug)]
 pub struct Guarded<S, P> {
     inner: S,
@@ -54,16 +53,14 @@ where
     type Error = Status;
     type Future = ExchangeFuture<GuardedExchange<Sent<S, S::Future, B>, P, OneTimer>>;
 
-    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let context = Context::of_layer(&request);
-        // The service that is ready is the one to call; a copy stays.
-        let copy = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, copy);
-        let exchange = GuardedExchange::new(Sent::new(ready), &self.policy, context);
+        let sent = Sent::new(self.inner.clone());
+        let exchange = GuardedExchange::new(sent, &self.policy, context);
         ExchangeFuture::start(exchange, request, context)
     }
 }

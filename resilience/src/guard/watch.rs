@@ -163,6 +163,16 @@ impl<P: Policy> Watch<P> {
             Answer::None | Answer::Refused(_) => {}
         }
     }
+
+    /// Nobody waits for the end any more, if there was none before. Nothing is
+    /// remembered of it.
+    #[inline]
+    pub(super) fn stop(&mut self) {
+        self.end(End::Dropped, Instant::now);
+        let Asked { policy, leave } = &mut self.asked;
+        policy.let_go(leave);
+        *leave = P::Leave::default();
+    }
 }
 
 impl<P: Policy> Drop for Watch<P> {

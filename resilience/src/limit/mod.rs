@@ -280,8 +280,11 @@ pub enum Hold {
 #[derive(Debug)]
 pub struct Wait {
     place: Place,
-    timer: Pin<Box<Sleep>>,
     since: Instant,
+    until: Instant,
+    /// Made at the first poll: there is a runtime then, and by then somebody
+    /// sees to it that the place is given back.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wait {
@@ -291,8 +294,9 @@ impl Wait {
         let until = deadline.map_or(until, |deadline| until.min(deadline));
         Self {
             place,
-            timer: Box::pin(sleep_until(until)),
             since: now,
+            until,
+            timer: None,
         }
     }
 
@@ -302,6 +306,10 @@ impl Wait {
         if self.place.poll(cx).is_ready() {
             return Poll::Ready(true);
         }
-        self.timer.as_mut().poll(cx).map(|()| false)
+        let until = self.until;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        timer.as_mut().poll(cx).map(|()| false)
     }
 }

@@ -68,10 +68,11 @@ impl Policy for CallMetricsPolicy {
     #[inline]
     fn admit(
         &self,
-        _: &mut Retried,
+        retried: &mut Retried,
         context: &mut Context,
         request: &mut Request<Body>,
     ) -> Admission {
+        *retried = Retried::default();
         context.method(&self.upstream, request);
         Admission::Admitted
     }

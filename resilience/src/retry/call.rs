@@ -113,12 +113,26 @@ impl Call {
             remaining: self.context.remaining(now),
         };
         let backoff = || shared.backoff.delay(self.backoffs + 1, shared.dice());
-        let reason = match decide(&failed, backoff) {
+        let mut paid = None;
+        let decision = match decide(&failed, backoff) {
+            retry @ Decision::Retry { .. } => {
+                paid = Withdrawal::from(&shared.budget);
+                match &paid {
+                    Some(_) => retry,
+                    None => Decision::Stop(StopReason::Budget),
+                }
+            }
+            decision => decision,
+        };
+        let reason = match decision {
             Decision::Stop(reason) if shared.upstream.is_answer(&status) => {
                 // The upstream works, and what was paid for the attempt goes
-                // back. That an answer is not asked for again is no news.
+                // back. That an answer is not asked for again is no news,
+                // unless it was to be.
                 settle(&*shared.budget, self.withdrawal.take(), self.attempts > 1);
-                return Next::Finish(if self.is_first() {
+                return Next::Finish(if reason == StopReason::Budget {
+                    self.stop(reason, None, status, shared)
+                } else if self.is_first() {
                     status
                 } else {
                     self.because(reason, None, status)
@@ -137,20 +151,17 @@ impl Call {
                 }
                 None => StopReason::Committed,
             },
-            Decision::Retry { delay, pushback } => match Withdrawal::from(&shared.budget) {
-                Some(withdrawal) => {
-                    tracing::debug!(failure = %status.code(), ?delay, pushback, "to be retried");
-                    // What was paid for the last one is spent.
-                    self.withdrawal = Some(withdrawal);
-                    self.again = false;
-                    // After a pushback the backoff starts over (gRFC A6).
-                    self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
-                    self.tally(shared).delay += delay;
-                    self.last = Some(status);
-                    return Next::Wait(delay);
-                }
-                None => StopReason::Budget,
-            },
+            Decision::Retry { delay, pushback } => {
+                tracing::debug!(failure = %status.code(), ?delay, pushback, "to be retried");
+                // What was paid for the last one is spent.
+                self.withdrawal = paid;
+                self.again = false;
+                // After a pushback the backoff starts over (gRFC A6).
+                self.backoffs = if pushback { 0 } else { self.backoffs + 1 };
+                self.tally(shared).delay += delay;
+                self.last = Some(status);
+                return Next::Wait(delay);
+            }
         };
         Next::Finish(self.stop(reason, None, status, shared))
     }

@@ -5,10 +5,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::{pushback::Pushback, replay::Why};
-use crate::{
-    classify::RetryRule,
-    deadline::{Scope, TimedOut},
-};
+use crate::classify::{RetryRule, is_out_of_time};
 
 /// What is known when an attempt has failed.
 #[derive(Debug)]
@@ -127,6 +124,8 @@ pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) ->
         && !failed.transparent_used
         && !failed.committed
         && failed.once.is_none()
+        // An upstream that says when is not asked at once.
+        && pushback.is_none()
     {
         return if no_time(Duration::ZERO) {
             Stop(StopReason::Deadline)
@@ -165,11 +164,6 @@ pub(crate) fn decide(failed: &Failed<'_>, backoff: impl FnOnce() -> Duration) ->
         return Stop(StopReason::Deadline);
     }
     Decision::Retry { delay, pushback }
-}
-
-/// Whether the deadline of the call is what ended the attempt.
-fn is_out_of_time(status: &Status) -> bool {
-    TimedOut::of(status).is_some_and(|timed_out| timed_out.scope == Scope::Call)
 }
 
 #[cfg(test)]
@@ -217,6 +211,31 @@ mod tests {
             .metadata_mut()
             .insert("grpc-retry-pushback-ms", value.parse().unwrap());
         status
+    }
+
+    #[test]
+    fn what_was_not_processed_waits_when_the_upstream_says_when() {
+        let mut status = Status::resource_exhausted("shed");
+        let pushback = |text: &'static str| text.parse().unwrap();
+        for (text, decision) in [
+            ("-1", Decision::Stop(StopReason::Pushback)),
+            (
+                "40",
+                Decision::Retry {
+                    delay: Duration::from_millis(40),
+                    pushback: true,
+                },
+            ),
+        ] {
+            status
+                .metadata_mut()
+                .insert("grpc-retry-pushback-ms", pushback(text));
+            let failed = Failed {
+                rule: RetryRule::NotProcessed,
+                ..failed(&status)
+            };
+            assert_eq!(decide(&failed, || BACKOFF), decision, "{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     context::Context,
+    edge::TransportError,
     exchange::{Exchange, Turn},
 };
 
@@ -60,7 +61,7 @@ enum Phase {
     Idle,
 }
 
-impl<X: Exchange> RetryExchange<X> {
+impl<X> RetryExchange<X> {
     pub(super) fn new(inner: X, shared: &Arc<Shared>) -> Self {
         Self {
             inner,
@@ -83,7 +84,7 @@ impl<X: Exchange> Exchange for RetryExchange<X> {
                 };
                 this.inner.start(request, context);
             }
-            Err(status) => *this.phase = Phase::Unsendable(status),
+            Err(status) => *this.phase = Phase::Unsendable(TransportError::not_sent(status)),
         }
     }
 

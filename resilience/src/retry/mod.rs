@@ -54,7 +54,7 @@ mod replay;
 
 use std::{
     error::Error,
-    fmt, mem,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     task::{Context as TaskContext, Poll},
 };
@@ -76,7 +76,8 @@ pub use self::{
 use crate::{
     config::{ConfigError, require},
     context::Context,
-    exchange::{Exchange, ExchangeBody, ExchangeFuture, Sent},
+    deadline::requested,
+    exchange::{ExchangeBody, ExchangeFuture, Sent},
     method_config::Commit,
     metrics::{RetriesStopped, RetryHandles, budget_tokens, retries},
     rejection::Rejection,
@@ -213,7 +214,7 @@ impl RetryLayer {
     }
 
     /// Makes the attempts of `inner` again.
-    pub(crate) fn exchange<X: Exchange>(&self, inner: X) -> RetryExchange<X> {
+    pub(crate) fn exchange<X>(&self, inner: X) -> RetryExchange<X> {
         RetryExchange::new(inner, &self.shared)
     }
 
@@ -268,16 +269,15 @@ where
     type Error = Status;
     type Future = ExchangeFuture<RetryExchange<Sent<S, S::Future, B>>>;
 
-    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let context = Context::of_layer(&request);
-        // The service that is ready makes the first attempt; a copy stays.
-        let copy = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, copy);
-        let exchange = RetryExchange::new(Sent::new(ready), &self.shared);
+        let mut context = Context::of_layer(&request);
+        // Without our deadline above, the caller's own still holds.
+        context.shorten(requested(request.headers()));
+        let exchange = RetryExchange::new(Sent::new(self.inner.clone()), &self.shared);
         ExchangeFuture::start(exchange, request, context)
     }
 }

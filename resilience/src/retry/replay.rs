@@ -3,6 +3,7 @@
 use std::{
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -41,21 +42,25 @@ pub(crate) enum Why {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Frames {
     first: Option<Bytes>,
-    more: Vec<Bytes>,
+    more: Option<Arc<Vec<Bytes>>>,
 }
 
 impl Frames {
     fn push(&mut self, data: Bytes) {
         match &self.first {
             None => self.first = Some(data),
-            Some(_) => self.more.push(data),
+            Some(_) => Arc::make_mut(self.more.get_or_insert_default()).push(data),
         }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
     fn get(&self, index: usize) -> Option<&Bytes> {
         match index.checked_sub(1) {
             None => self.first.as_ref(),
-            Some(index) => self.more.get(index),
+            Some(index) => self.more.as_ref()?.get(index),
         }
     }
 }
@@ -130,7 +135,7 @@ fn read(body: &mut Body, bytes_max: usize) -> Result<(Frames, Extent), Status> {
                 Ok(data) => {
                     size += data.len();
                     frames.push(data);
-                    if size > bytes_max || frames.more.len() >= FRAMES_MAX {
+                    if size > bytes_max || frames.len() > FRAMES_MAX {
                         return Ok((frames, Extent::Part(Why::TooLarge, None)));
                     }
                 }
@@ -146,7 +151,7 @@ fn played(frames: Frames, rest: Option<Rest>) -> Body {
     Body::new(Played {
         frames,
         next: 0,
-        rest,
+        rest: rest.map(Box::new),
     })
 }
 
@@ -158,7 +163,8 @@ fn played(frames: Frames, rest: Option<Rest>) -> Body {
 struct Played {
     frames: Frames,
     next: usize,
-    rest: Option<Rest>,
+    /// Boxed, as hardly any has one.
+    rest: Option<Box<Rest>>,
 }
 
 #[derive(Debug)]

@@ -82,6 +82,12 @@ where
         }
     }
 
+    pub(crate) fn sends_at_most(self, bytes: usize) -> Self {
+        Self {
+            inner: self.inner.max_encoding_message_size(bytes),
+        }
+    }
+
     pub(crate) async fn watch(
         &mut self,
         request: impl IntoRequest<Ask>,

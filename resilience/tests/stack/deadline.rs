@@ -1,14 +1,19 @@
 //! Time.
 
-use std::time::Duration;
+use std::{
+    future::Ready,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use http::Response;
 use resilience::{
     Deadline, Rejection, ResilienceConfig, Scope, TimedOut,
-    layers::{BreakerLayer, DeadlineLayer, EdgeLayer},
+    layers::{AttemptTimeoutLayer, BreakerLayer, DeadlineLayer, EdgeLayer, RetryLayer},
 };
-use tokio::time::Instant;
-use tonic::{Code, Request};
-use tower::Layer as _;
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Request, Status, body::Body};
+use tower::{Layer as _, Service};
 
 use crate::{
     config, ms,
@@ -92,6 +97,80 @@ async fn a_timeout_of_the_request_itself_wins_when_it_is_shorter() {
     );
     assert!(start.elapsed() <= ms(101));
     assert_eq!(upstream.seen()[0].headers["grpc-timeout"], "100000u");
+}
+
+/// tower's limit, say, with all its places taken.
+#[tokio::test(start_paused = true)]
+async fn what_is_never_ready_is_waited_for_within_the_deadline() {
+    #[derive(Clone)]
+    struct NeverReady;
+    impl Service<http::Request<Body>> for NeverReady {
+        type Response = Response<Body>;
+        type Error = Status;
+        type Future = Ready<Result<Response<Body>, Status>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+            Poll::Pending
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            unreachable!("it is not ready")
+        }
+    }
+    let layers = (
+        DeadlineLayer::new(&named(ms(300))),
+        RetryLayer::new(&named(ms(300))),
+    );
+    let service = layers.layer(NeverReady);
+    let mut client = UserServiceClient::new(service);
+    let start = Instant::now();
+
+    let call = client.validate_user(ValidateUserRequest::default());
+    let status = timeout(ms(10_000), call).await.unwrap().unwrap_err();
+
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(start.elapsed() <= ms(301), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempt_timeout_by_itself_leaves_the_caller_s_own() {
+    for (asked, told, ends) in [(ms(100), "100000u", 100), (ms(5_000), "250000u", 250)] {
+        let upstream = Upstream::always(Reply::Hang);
+        let layer =
+            AttemptTimeoutLayer::new(&resilience::Upstream::new("upstream", config()).unwrap());
+        let mut client = UserServiceClient::new(layer.layer(EdgeLayer.layer(upstream.clone())));
+        let start = Instant::now();
+
+        let mut request = Request::new(ValidateUserRequest::default());
+        request.set_timeout(asked);
+        client.validate_user(request).await.unwrap_err();
+
+        assert_eq!(upstream.seen()[0].headers["grpc-timeout"], told);
+        assert!((ms(ends)..=ms(ends + 1)).contains(&start.elapsed()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_without_a_deadline_layer_keep_to_the_caller_s_own_timeout() {
+    let failing = Reply::code(Code::Unavailable);
+    let upstream = Upstream::always(Reply::After(ms(80), Box::new(failing)));
+    let mut config = config();
+    config.retry.max_attempts = 5;
+    let named = resilience::Upstream::new("upstream", config).unwrap();
+    let layers = (
+        RetryLayer::new(&named),
+        AttemptTimeoutLayer::new(&named),
+        EdgeLayer,
+    );
+    let mut client = UserServiceClient::new(layers.layer(upstream.clone()));
+    let start = Instant::now();
+
+    let mut request = Request::new(ValidateUserRequest::default());
+    request.set_timeout(ms(200));
+    client.validate_user(request).await.unwrap_err();
+
+    assert!(start.elapsed() <= ms(201), "{:?}", start.elapsed());
+    assert!((2..=3).contains(&upstream.count()), "{}", upstream.count());
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 use tonic::{Code, Status, body::Body};
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service as _, service_fn};
 
 use crate::{
     Client, config, ms,
@@ -338,4 +338,21 @@ async fn at_ten_times_the_load_without_a_limit_hardly_anything_is_answered() {
 
     assert!(overload.answered < 400, "{overload:?}");
     assert!(overload.held > 100, "{overload:?}");
+}
+
+/// As a thread does that hands the future to a runtime.
+#[test]
+fn a_call_may_begin_to_wait_outside_a_runtime() {
+    let upstream = Upstream::always(Reply::Hang);
+    let (_, layer) = upstream.client(small());
+    let mut service = layer.layer(upstream);
+    let mut call = || service.call(http::Request::new(Body::empty()));
+
+    let held = (call(), call());
+    let waits = call();
+    assert_eq!((layer.in_flight(), layer.queued()), (2, 1));
+    drop(waits);
+    assert_eq!((layer.in_flight(), layer.queued()), (2, 0));
+    drop(held);
+    assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
 }

@@ -11,6 +11,7 @@
 //! | `breaker.rs` | the circuit |
 //! | `limit.rs` | slots and the queue |
 //! | `metrics.rs` | every series, once |
+//! | `reuse.rs` | what a call leaves for the next |
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not know as such
 
@@ -22,6 +23,7 @@ mod feed;
 mod limit;
 mod metrics;
 mod retry;
+mod reuse;
 mod streaming;
 mod upstream;
 

@@ -324,6 +324,14 @@ async fn each_outcome_of_a_call_is_counted() {
         );
     }
 
+    // What the first call of a client was is not said of its second.
+    let replies = vec![failing(), Reply::Valid, Reply::code(Code::NotFound)];
+    let (mut client, handle) = measured(&Upstream::replies(replies), config());
+    for _ in 0..2 {
+        let _ = validate(&mut client).await;
+    }
+    assert_eq!(outcomes(&handle), set(&["ok 1", "ok_after_retry 1"]));
+
     let (mut client, handle) = measured(&Upstream::always(Reply::Hang), config());
     timeout(ms(10), validate(&mut client)).await.unwrap_err();
     assert_eq!(outcomes(&handle), set(&["cancelled 1"]));

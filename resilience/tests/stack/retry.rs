@@ -316,6 +316,28 @@ async fn an_answer_that_is_retried_is_paid_for_like_a_failure() {
     assert!(upstream.count() <= 100 + 20 + 100, "{}", upstream.count());
 }
 
+/// While the budget is empty, answers fill it again.
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_retry_cannot_be_paid_is_an_answer_for_the_budget() {
+    let upstream = Upstream::always(Reply::code(Code::Unavailable));
+    let mut config = config();
+    config.policies.classifier = Some(Arc::new(NotFoundYet));
+    config.budget.capacity = 1;
+    config.retry.max_attempts = 2;
+    let (mut client, layer) = upstream.client(config);
+    validate(&mut client).await.unwrap_err();
+    assert_eq!((upstream.count(), layer.budget_tokens()), (2, 0.0));
+
+    upstream.becomes(Reply::code(Code::NotFound));
+    for _ in 0..5 {
+        let status = validate(&mut client).await.unwrap_err();
+        assert_eq!(stopped(&status), Some(StopReason::Budget));
+    }
+    assert_eq!((upstream.count(), layer.budget_tokens()), (2 + 5, 1.0));
+    validate(&mut client).await.unwrap_err();
+    assert_eq!(upstream.count(), 2 + 5 + 2);
+}
+
 /// A body that is not complete when the call begins, as that of a caller who
 /// streams: what it sends may depend on the answer.
 #[tokio::test(start_paused = true)]

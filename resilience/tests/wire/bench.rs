@@ -10,7 +10,7 @@ use resilience::{
     Attempts, BreakerState, ConnectConfig, MethodSet, Resilience, ResilienceConfig, ResilienceLayer,
 };
 use tonic::{Code, Status, body::Body, transport::Channel};
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 pub(crate) type Client = UserServiceClient<Resilience<Channel>>;
 
@@ -80,7 +80,10 @@ impl Bench {
     }
 
     /// Another service under the same stack.
-    pub(crate) fn wrap<S>(&self, service: S) -> Resilience<S> {
+    pub(crate) fn wrap<S>(&self, service: S) -> Resilience<S>
+    where
+        S: Service<Request<Body>>,
+    {
         self.layer.layer(service)
     }
 

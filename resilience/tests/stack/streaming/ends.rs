@@ -259,6 +259,29 @@ async fn a_probe_that_may_take_long_is_waited_for() {
     drop(calls);
 }
 
+/// It would have gone on: that its time was up says nothing of the upstream.
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_time_is_up_counts_for_nothing_once_it_has_begun() {
+    let often = || (0..100).map(|_| (30, Ok(note("tick")))).collect();
+    let (mut client, layer) = client_on(server(often), declared());
+    for _ in 0..60 {
+        let mut notes = client.watch(ask("")).await.unwrap().into_inner();
+        while notes.message().await.is_ok() {}
+        // By a caller whose own timer is as late.
+        let mut notes = client.watch(ask("")).await.unwrap().into_inner();
+        notes.message().await.unwrap();
+        sleep(ms(1_100)).await;
+        drop(notes);
+    }
+    assert_eq!(layer.breaker().state(), BreakerState::Closed);
+    assert_eq!(layer.breaker().failure_ratio(), 0.0);
+
+    // One that never began is a failure.
+    let (mut client, layer) = client_on(Upstream::always(Reply::Hang), declared());
+    client.watch(ask("")).await.unwrap_err();
+    assert!(layer.breaker().failure_ratio() > 0.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_lasts_is_not_slow() {
     let mut config = with(WATCH, endless());
