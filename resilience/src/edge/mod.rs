@@ -229,12 +229,7 @@ impl TransportError {
 
     /// `status`, of a request that could not be made: it was not sent.
     pub(crate) fn not_sent(status: Status) -> Status {
-        let mut with_cause = Status::with_details_and_metadata(
-            status.code(),
-            status.message(),
-            Bytes::copy_from_slice(status.details()),
-            status.metadata().clone(),
-        );
+        let mut with_cause = status.clone();
         with_cause.set_source(Arc::new(Self::new(Delivery::NotSent, status)));
         with_cause
     }

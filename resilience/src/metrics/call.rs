@@ -68,11 +68,10 @@ impl Policy for CallMetricsPolicy {
     #[inline]
     fn admit(
         &self,
-        retried: &mut Retried,
+        _: &mut Retried,
         context: &mut Context,
         request: &mut Request<Body>,
     ) -> Admission {
-        *retried = Retried::default();
         context.method(&self.upstream, request);
         Admission::Admitted
     }

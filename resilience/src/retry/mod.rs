@@ -327,13 +327,7 @@ impl RetryStopped {
 
     /// The status of the last attempt, with this as its source.
     fn into_status(self) -> Status {
-        let last = &self.last;
-        let mut status = Status::with_details_and_metadata(
-            last.code(),
-            last.message(),
-            Bytes::copy_from_slice(last.details()),
-            last.metadata().clone(),
-        );
+        let mut status = self.last.clone();
         status.set_source(Arc::new(self));
         status
     }
